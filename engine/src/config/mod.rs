@@ -1,0 +1,1 @@
+//! The files a user writes: raw form, checked form, report.

@@ -1,0 +1,1 @@
+//! The HTTP client and the rules of what it may reach.

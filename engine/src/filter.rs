@@ -1,0 +1,1 @@
+//! Whether a subscription wants an event.

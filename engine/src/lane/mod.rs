@@ -1,0 +1,1 @@
+//! Pure decisions about lanes, circuits and retries: no clock, no I/O.

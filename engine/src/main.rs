@@ -1,0 +1,2 @@
+//! The `hookmill` program.
+fn main() {}

@@ -1,0 +1,20 @@
+//! What flows through the engine. These types know one another and nothing else of ours.
+
+pub mod event;
+pub mod fault;
+pub mod name;
+pub mod secret;
+pub mod task;
+pub mod time;
+pub mod verdict;
+
+pub use event::{Data, Event, Value};
+pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
+pub use name::Name;
+pub use secret::{SecretError, SecretRef, SecretText};
+pub use task::{
+    DeliveryId, EventRef, Filtered, Finished, Next, SourceMessage, SourceRef, SplitPath, Task,
+    LastFault, TaskKey, Work,
+};
+pub use time::Timestamp;
+pub use verdict::{Output, Verdict};

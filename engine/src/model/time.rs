@@ -1,0 +1,91 @@
+//! Points in time. The one home of the wall clock: everything else is handed the time.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use ::time::OffsetDateTime;
+use ::time::format_description::well_known::Rfc3339;
+
+/// Nanoseconds since the Unix epoch, UTC. Covers 1970 to 2554.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The wall clock, now.
+    #[expect(clippy::disallowed_methods, reason = "the one home of the wall clock")]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self::from_unix_nanos(since.unwrap_or_default().as_nanos().try_into().unwrap_or(u64::MAX))
+    }
+
+    /// From nanoseconds since the epoch.
+    pub const fn from_unix_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// From seconds since the epoch.
+    pub const fn from_unix_seconds(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn unix_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    pub const fn unix_seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn unix_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// `self` moved on by `by`; stops at the end of the range.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by.as_nanos().try_into().unwrap_or(u64::MAX)))
+    }
+
+    /// `self` moved back by `by`; stops at the epoch.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by.as_nanos().try_into().unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Reads RFC 3339 (`2026-11-24T03:00:00.5Z`); times before 1970 become the epoch.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let nanos = time.unix_timestamp_nanos().max(0);
+        Some(Self(nanos.try_into().unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        f.write_str(&time.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back_keeps_the_nanosecond() {
+        let time = Timestamp::from_unix_nanos(1_795_489_075_123_456_789);
+        assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+        assert_eq!(Timestamp::parse("1970-01-01T00:00:01+00:00").map(Timestamp::unix_seconds), Some(1));
+        assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Everything that talks to NATS. The only place that names its client.

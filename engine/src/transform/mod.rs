@@ -1,0 +1,1 @@
+//! Runs guest modules in a sandbox.

@@ -1,0 +1,1 @@
+//! Checks events against the schemas of a pipeline.

@@ -1,0 +1,1 @@
+//! Stores, acknowledges and spawns: the only place that does.
