@@ -170,6 +170,19 @@ pub async fn prepare(
     Ok(place)
 }
 
+/// The place of a pipeline whose consumer is there already.
+pub async fn find(nats: &Nats, pipeline: &Name, settings: &Settings) -> Result<Place, SourceError> {
+    let stream = nats.source_stream(&settings.stream).await;
+    let stream = stream.map_err(|source| SourceError::Stream { pipeline: pipeline.clone(), source })?;
+    let Some(stream) = stream else {
+        let (stream, pipeline) = (settings.stream.to_string(), pipeline.clone());
+        let command = make_command(nats, &stream);
+        return Err(SourceError::MissingStream { pipeline, stream, command });
+    };
+    let consumer = nats.prefix().source_consumer(pipeline);
+    Ok(Place { stream: settings.stream.clone(), consumer, created: stream.created })
+}
+
 impl Place {
     fn floor(&self, sequence: u64) -> Floor {
         Floor { stream: self.stream.to_string(), created: self.created.clone(), sequence }

@@ -207,6 +207,20 @@ impl Nats {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Says something to whoever listens; nobody has to.
+    pub async fn nudge(&self, subject: String) -> Result<(), async_nats::PublishError> {
+        self.client.publish(subject, bytes::Bytes::new()).await
+    }
+
+    /// Hears what others say on a subject.
+    pub async fn nudges(
+        &self,
+        subject: String,
+    ) -> Result<impl futures_util::Stream<Item = ()> + Send + Unpin + use<>, async_nats::SubscribeError> {
+        use futures_util::StreamExt;
+        Ok(self.client.subscribe(subject).await?.map(|_| ()))
+    }
+
     /// Sends what is still buffered.
     pub async fn flush(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await;

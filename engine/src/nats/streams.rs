@@ -237,3 +237,11 @@ fn refuse_limits(config: &Config) -> Result<(), StreamsError> {
     }
     Ok(())
 }
+
+impl Nats {
+    /// How many messages a stream lets one subject hold; `None`: no limit.
+    pub async fn messages_per_subject_max(&self, stream: &str) -> Result<Option<u64>, StreamsError> {
+        let info = self.stream_info(stream).await?;
+        Ok(info.and_then(|info| u64::try_from(info.config.max_messages_per_subject).ok()).filter(|max| *max > 0))
+    }
+}

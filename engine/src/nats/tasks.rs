@@ -46,6 +46,7 @@ const STATUS: &str = "Hookmill-Status";
 const MODULES: &str = "Hookmill-Modules";
 const HTTP_PREFIX: &str = "Hookmill-Http-";
 const SOURCE_HEADER_PREFIX: &str = "Hookmill-Source-Header-";
+const HOPS: &str = "Hookmill-Hops";
 const TRACEPARENT: &str = "traceparent";
 const CONTENT_TYPE: &str = "Content-Type";
 
@@ -177,6 +178,9 @@ fn context(task: &Task) -> Vec<(String, String)> {
     push(SOURCE_STREAM, task.source.stream.to_string());
     push(SOURCE_SEQUENCE, task.source.sequence.to_string());
     push(SOURCE_TIME, task.source.time.to_string());
+    if task.hops > 0 {
+        push(HOPS, task.hops.to_string());
+    }
     if !task.modules.is_empty() {
         push(MODULES, encode_value(&task.modules.join(",")));
     }
@@ -269,6 +273,8 @@ pub fn decode(
             .map(|text| decode_value(text).split(',').map(str::to_owned).collect())
             .unwrap_or_default(),
         traceparent: fields.text(TRACEPARENT).map(decode_value),
+        hops: fields.text(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0),
+        origin: None,
         last: fields.text(ERROR).map(|text| LastFault { error: decode_value(text), status }),
     })
 }
@@ -338,6 +344,8 @@ mod tests {
             http: Vec::new(),
             modules: vec!["redact@abc".into(), "b@d".into()],
             traceparent: Some("00-1-2-01".into()),
+            hops: 1,
+            origin: None,
             last: Some(LastFault { error: "answered 500".into(), status: Some(500) }),
         }
     }
