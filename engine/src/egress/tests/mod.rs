@@ -1,0 +1,3 @@
+//! Real sockets on loopback, scripted byte for byte; resolvers and dialers that record.
+
+pub(crate) mod support;
