@@ -84,12 +84,12 @@ fn number(text: &str, digits: usize) -> Option<i32> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// Two digits mean the year that is at most 50 years ahead (RFC 9110, section 5.6.7).
+/// Two digits mean the latest such year that is at most 50 years ahead (RFC 9110, section 5.6.7).
 fn century(two_digits: i32, now: Timestamp) -> Option<i32> {
     let seconds = i64::try_from(now.unix_seconds()).ok()?;
     let this_year = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?.year();
-    let year = this_year - this_year % 100 + two_digits;
-    Some(if year > this_year + 50 { year - 100 } else { year })
+    let latest = this_year + 50;
+    Some(latest - (latest - two_digits).rem_euclid(100))
 }
 
 fn month_of(name: &str) -> Option<Month> {

@@ -1,7 +1,5 @@
 //! An event as the body and the headers of a request.
 
-use bytes::Bytes;
-
 use super::Format;
 use crate::model::{Event, Finished};
 

@@ -247,7 +247,7 @@ mod tests {
             ("64:ff9b::8.8.8.8", Range::Nat64),
             ("64:ff9b:1::1", Range::Nat64),
             ("100::1", Range::Discard),
-            ("2001::1", Range::Broadcast),
+            ("2001::1", Range::Reserved),
             ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", Range::Teredo),
             ("2001:2::1", Range::Benchmarking),
             ("2001:10::1", Range::Protocol),

@@ -12,6 +12,11 @@ pub enum UrlError {
     /// The URL parser refuses it.
     #[error("not a URL ({0}); write it as https://host/path")]
     NotUrl(#[from] url::ParseError),
+    /// The URL parser would read something into it: no `//`, too many of them, backslashes, spaces, control characters.
+    #[error(
+        "it has a space, a backslash, a control character or no host right after ://; write it as https://host/path"
+    )]
+    Unclear,
     /// Neither `https` nor `http`.
     #[error("the scheme is {0:?}; use https, or http to an address that `allow` names")]
     Scheme(String),
@@ -41,7 +46,9 @@ pub fn check_url(text: &str) -> Result<Url, UrlError> {
     if !matches!(url.scheme(), "https" | "http") {
         return Err(UrlError::Scheme(url.scheme().chars().take(32).collect()));
     }
-    if !url.username().is_empty() || url.password().is_some() || authority_has_at(text) {
+    let authority = authority(text).ok_or(UrlError::Unclear)?;
+    // The parser drops an `@` with nothing before it without a word.
+    if !url.username().is_empty() || url.password().is_some() || authority.contains('@') {
         return Err(UrlError::UserInfo);
     }
     if url.port() == Some(0) {
@@ -57,11 +64,11 @@ pub(crate) fn uri(url: &Url) -> Result<Uri, UrlError> {
     Uri::try_from(url.as_str()).map_err(|_| UrlError::NotUri)
 }
 
-/// Whether the authority holds an `@`, also one with nothing before it, which the parser drops silently.
-fn authority_has_at(text: &str) -> bool {
-    let rest =
-        text.split_once(':').map_or(text, |(_, rest)| rest).trim_start_matches(['/', '\\', '\t', '\n', '\r']);
-    rest.split(['/', '\\', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+/// What stands between `://` and the path, if the text leaves no doubt about it.
+fn authority(text: &str) -> Option<&str> {
+    let unclear = |char: char| char == '\\' || char.is_ascii_whitespace() || char.is_control();
+    let (_, rest) = text.split_once("://").filter(|_| !text.contains(unclear))?;
+    rest.split(['/', '?', '#']).next().filter(|authority| !authority.is_empty())
 }
 
 #[cfg(test)]
@@ -93,6 +100,20 @@ mod tests {
         assert!(says("https://[fe80::1%25eth0]/").starts_with("not a URL"));
         assert!(says("https://exa mple.com/").starts_with("not a URL"));
         assert!(says("https://example.com:99999/").starts_with("not a URL"));
+        for text in [
+            "https:///example.com/",
+            "https:example.com/",
+            "https:/example.com/",
+            "https:\\\\example.com\\",
+            "https://example.com\\@127.0.0.1/",
+            "https://example.com/a b",
+            " https://example.com/",
+            "https://example.com/\n",
+            "ht\ttps://example.com/",
+            "https://exam\rple.com/",
+        ] {
+            assert_eq!(check_url(text), Err(UrlError::Unclear), "{text:?}");
+        }
         assert_eq!(check_url("ftp://example.com/"), Err(UrlError::Scheme("ftp".into())));
         assert_eq!(check_url("file:///etc/passwd"), Err(UrlError::Scheme("file".into())));
         assert_eq!(check_url("https://example.com:0/"), Err(UrlError::PortZero));
@@ -102,7 +123,6 @@ mod tests {
             "https://:secret@example.com/",
             "https://@example.com/",
             "https://:@example.com/",
-            "https:\\\\example.com@127.0.0.1\\",
             "https://example.com:443@127.0.0.1/",
             "https://example.com%2f@127.0.0.1/",
         ] {

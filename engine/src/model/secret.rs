@@ -40,7 +40,7 @@ pub enum SecretError {
     #[error("environment variable {0} is not UTF-8")]
     EnvNotText(String),
     /// The file can't be read.
-    #[error("file {} can't be read: {1}", .0.display())]
+    #[error("file {} can't be read: {}", .0.display(), .1)]
     File(PathBuf, ErrorKind),
     /// There is a value and it is empty.
     #[error("{0} is empty")]
