@@ -6,6 +6,7 @@ pub mod name;
 pub mod secret;
 pub mod task;
 pub mod time;
+pub mod types;
 pub mod verdict;
 
 pub use event::{Data, Event, Value};
@@ -13,8 +14,9 @@ pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
 pub use name::Name;
 pub use secret::{SecretError, SecretRef, SecretText};
 pub use task::{
-    DeliveryId, EventRef, Filtered, Finished, Next, SourceMessage, SourceRef, SplitPath, Task,
-    LastFault, TaskKey, Work,
+    DeliveryId, EventRef, Filtered, Finished, LastFault, Next, SourceMessage, SourceRef, SplitPath, Task,
+    TaskKey, Work,
 };
 pub use time::Timestamp;
+pub use types::{TypePatternError, TypePatterns};
 pub use verdict::{Output, Verdict};
