@@ -10,7 +10,7 @@ pub mod time;
 pub mod types;
 pub mod verdict;
 
-pub use event::{Data, Event, Value};
+pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
 pub use name::Name;
 pub use secret::{SecretError, SecretRef, SecretText};
