@@ -6,6 +6,7 @@
 mod classify;
 mod endpoint;
 mod live;
+pub mod publish;
 mod render;
 mod settings;
 pub mod signature;
@@ -17,3 +18,13 @@ pub use crate::egress::{UrlError, check_url};
 pub use classify::classify;
 pub use endpoint::Endpoint;
 pub use settings::{Format, HeaderError, Settings, check_header_name, check_header_value};
+
+/// Whether a text is a W3C `traceparent` (Trace Context, section 3.2) that may be sent on.
+pub fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let mut parts = text.split('-');
+    let mut next = |length| parts.next().is_some_and(|part| hex(part, length));
+    next(2) && next(32) && next(16) && next(2)
+}

@@ -4,4 +4,4 @@ pub mod circuit;
 pub mod retry;
 
 pub use circuit::{Circuit, CircuitState};
-pub use retry::{Delays, Jitter, Policy};
+pub use retry::{Jitter, Policy};

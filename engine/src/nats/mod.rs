@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod consumers;
+pub mod letters;
 pub mod names;
 pub mod pull;
 pub mod registry;

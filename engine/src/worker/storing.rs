@@ -6,10 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::Gate;
+use super::gate::{Gate, Stuck};
 use crate::model::{Fault, Reason, Task, Timestamp};
 use crate::nats::tasks::{self, Death};
-use crate::nats::{Nats, StoreError};
+use crate::nats::{Nats, StoreError, Stored};
+
+/// Pause after a refusal, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Stores tasks for one engine.
 pub struct Storing {
@@ -33,13 +37,28 @@ pub enum Put {
     Stopped,
 }
 
-/// What an attempt at storing says about the next one.
-enum Once {
-    Done(Put),
-    /// Nothing is wrong, but ask again.
-    Soon,
-    /// Refused or unreachable: intake stops meanwhile.
-    Again(String),
+/// Tries again with growing pauses; from the first refusal on intake is closed.
+struct Patience<'s> {
+    storing: &'s Storing,
+    what: &'static str,
+    stuck: Option<Stuck<'s>>,
+    pause: Duration,
+}
+
+impl Patience<'_> {
+    /// Something refused: pauses. False: the engine stops.
+    async fn refused(&mut self, why: String) -> bool {
+        if self.stuck.is_none() {
+            tracing::warn!(what = self.what, why, "can't reach or write a stream, intake stops until it is mended");
+            self.stuck = Some(self.storing.gate.stick(format!("{}: {why}", self.what)));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = self.storing.cut_off.cancelled() => return false,
+        }
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
 }
 
 impl Storing {
@@ -48,36 +67,8 @@ impl Storing {
         Self { nats, gate: Gate::default(), cut_off }
     }
 
-    /// Repeats until done, with growing pauses; closes the gate after the first refusal.
-    async fn until_done<F>(&self, what: &str, mut once: F) -> Put
-    where
-        F: AsyncFnMut() -> Once,
-    {
-        let mut stuck = None;
-        let mut pause = Duration::from_millis(50);
-        loop {
-            let result = tokio::select! {
-                result = once() => result,
-                () = self.cut_off.cancelled() => return Put::Stopped,
-            };
-            let why = match result {
-                Once::Done(put) => return put,
-                Once::Soon => {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                Once::Again(why) => why,
-            };
-            if stuck.is_none() {
-                tracing::warn!(what, why, "can't store, intake stops until it is mended");
-                stuck = Some(self.gate.stick(format!("{what}: {why}")));
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.cut_off.cancelled() => return Put::Stopped,
-            }
-            pause = (pause * 2).min(Duration::from_secs(2));
-        }
+    fn patience(&self, what: &'static str) -> Patience<'_> {
+        Patience { storing: self, what, stuck: None, pause: PAUSE_MIN }
     }
 
     /// Stores a wait for `task`, due at `due`; `replaces` is the sequence of an own wait (a lease) that it replaces.
@@ -88,57 +79,58 @@ impl Storing {
         headers.push(("Nats-Schedule".to_owned(), format!("@at {due}")));
         headers.push(("Nats-Schedule-Target".to_owned(), target));
         let mut expected = replaces.unwrap_or(0);
-        self.until_done("a wait can't be stored", async || {
+        let mut patience = self.patience("a wait can't be stored");
+        loop {
             let mut headers = headers.clone();
             headers.push(("Nats-Expected-Last-Subject-Sequence".to_owned(), expected.to_string()));
-            match self.nats.store(subject.clone(), headers, body.clone()).await {
-                Ok(sequence) => return Once::Done(Put::Stored(sequence)),
-                Err(StoreError::TooLarge) => return Once::Done(Put::TooLarge),
+            let refused = match self.nats.store(subject.clone(), headers, body.clone()).await {
+                Ok(sequence) => return Put::Stored(sequence),
+                Err(StoreError::TooLarge) => return Put::TooLarge,
                 // Another message is there, or nobody knows: the leader says which.
-                Err(StoreError::WrongLast | StoreError::Unknown) => {}
-                Err(error @ (StoreError::NoStream | StoreError::Refused(_))) => {
-                    return Once::Again(error.to_string());
-                }
-            }
-            match self.nats.last_on(&prefix.retries(), &subject).await {
-                Ok(None) => {
-                    // It fired or was never there. Once more, on an empty subject.
-                    expected = 0;
-                    Once::Soon
-                }
-                Ok(Some(there)) => {
-                    let standing = tasks::standing(&there.headers);
-                    let own = there.sequence == replaces.unwrap_or(0);
-                    let older = standing.is_none_or(|(generation, _)| generation < task.generation);
-                    if own || older {
-                        expected = there.sequence;
-                        return Once::Soon;
+                Err(StoreError::WrongLast | StoreError::Unknown) => {
+                    match self.nats.last_on(&prefix.retries(), &subject).await {
+                        // It fired or was never there. Once more, on an empty subject.
+                        Ok(None) if expected != 0 => {
+                            expected = 0;
+                            continue;
+                        }
+                        Ok(None) => StoreError::Unknown.to_string(),
+                        Ok(Some(there)) => match compare(&there, task, replaces) {
+                            Found::Replaceable if expected != there.sequence => {
+                                expected = there.sequence;
+                                continue;
+                            }
+                            Found::Replaceable => StoreError::Unknown.to_string(),
+                            Found::Same => return Put::Stored(there.sequence),
+                            Found::Other => return Put::Elsewhere,
+                        },
+                        Err(error) => error.to_string(),
                     }
-                    let same = standing == Some((task.generation, task.attempt));
-                    Once::Done(if same { Put::Stored(there.sequence) } else { Put::Elsewhere })
                 }
-                Err(error) => Once::Again(error.to_string()),
+                Err(error @ (StoreError::NoStream | StoreError::Refused(_))) => error.to_string(),
+            };
+            if !patience.refused(refused).await {
+                return Put::Stopped;
             }
-        })
-        .await
+        }
     }
 
     /// Stores bytes in a lane. `Full` when the lane's own limit refuses.
     pub async fn lane(&self, pipeline: &str, subscription: &str, message: tasks::Encoded) -> Put {
-        let prefix = self.nats.prefix();
-        let subject = prefix.lane(pipeline, subscription);
+        let subject = self.nats.prefix().lane(pipeline, subscription);
         let (headers, body) = message;
-        self.until_done("a lane can't be written", async || {
-            match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
-                Ok(sequence) => Once::Done(Put::Stored(sequence)),
-                Err(StoreError::TooLarge) => Once::Done(Put::TooLarge),
-                Err(StoreError::Refused(why)) => {
-                    if self.lane_is_full(&subject).await { Once::Done(Put::Full) } else { Once::Again(why) }
-                }
-                Err(error) => Once::Again(error.to_string()),
+        let mut patience = self.patience("a lane can't be written");
+        loop {
+            let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
+                Ok(sequence) => return Put::Stored(sequence),
+                Err(StoreError::TooLarge) => return Put::TooLarge,
+                Err(StoreError::Refused(_)) if self.lane_is_full(&subject).await => return Put::Full,
+                Err(error) => error.to_string(),
+            };
+            if !patience.refused(refused).await {
+                return Put::Stopped;
             }
-        })
-        .await
+        }
     }
 
     /// Whether the lane holds as much as its stream lets a subject hold.
@@ -159,13 +151,8 @@ impl Storing {
             self.nats.prefix().dead_letter(task.pipeline.as_str(), task.subscription_token(), reason.as_str())
         };
         if reason != Reason::TooLarge {
-            let (headers, body) = tasks::encode_dead_letter(task, &death);
-            match self.put_dead_letter(subject(reason), headers, body).await {
-                Put::TooLarge => {}
-                put => return put,
-            }
-            if let Some(smaller) = smaller(task) {
-                let (headers, body) = tasks::encode_dead_letter(&smaller, &death);
+            for form in std::iter::once(task.clone()).chain(smaller(task)) {
+                let (headers, body) = tasks::encode_dead_letter(&form, &death);
                 match self.put_dead_letter(subject(reason), headers, body).await {
                     Put::TooLarge => {}
                     put => return put,
@@ -178,32 +165,58 @@ impl Storing {
     }
 
     async fn put_dead_letter(&self, subject: String, headers: Vec<(String, String)>, body: Bytes) -> Put {
-        self.until_done("a dead letter can't be stored", async || {
-            match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
-                Ok(sequence) => Once::Done(Put::Stored(sequence)),
-                Err(StoreError::TooLarge) => Once::Done(Put::TooLarge),
-                Err(error) => Once::Again(error.to_string()),
+        let mut patience = self.patience("a dead letter can't be stored");
+        loop {
+            let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
+                Ok(sequence) => return Put::Stored(sequence),
+                Err(StoreError::TooLarge) => return Put::TooLarge,
+                Err(error) => error.to_string(),
+            };
+            if !patience.refused(refused).await {
+                return Put::Stopped;
             }
-        })
-        .await
+        }
     }
 
     /// Whether a wait of this task's own generation is there: it goes on elsewhere. `None`: the engine stops.
     pub async fn waits_already(&self, task: &Task) -> Option<bool> {
         let prefix = self.nats.prefix();
         let subject = prefix.wait(task);
-        let mut answer = false;
-        let put = self
-            .until_done("a wait can't be read", async || match self.nats.last_on(&prefix.retries(), &subject).await {
+        let mut patience = self.patience("a wait can't be read");
+        loop {
+            match self.nats.last_on(&prefix.retries(), &subject).await {
                 Ok(there) => {
                     let standing = there.and_then(|there| tasks::standing(&there.headers));
-                    answer = standing.is_some_and(|(generation, _)| generation >= task.generation);
-                    Once::Done(Put::Elsewhere)
+                    return Some(standing.is_some_and(|(generation, _)| generation >= task.generation));
                 }
-                Err(error) => Once::Again(error.to_string()),
-            })
-            .await;
-        (put != Put::Stopped).then_some(answer)
+                Err(error) => {
+                    if !patience.refused(error.to_string()).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a wait that is there means for the one to be stored.
+enum Found {
+    /// Our own lease, or an older generation: replace it.
+    Replaceable,
+    /// What we meant to store is stored.
+    Same,
+    /// The task goes on elsewhere.
+    Other,
+}
+
+fn compare(there: &Stored, task: &Task, replaces: Option<u64>) -> Found {
+    let standing = tasks::standing(&there.headers);
+    if replaces == Some(there.sequence) || standing.is_none_or(|(generation, _)| generation < task.generation) {
+        Found::Replaceable
+    } else if standing == Some((task.generation, task.attempt)) {
+        Found::Same
+    } else {
+        Found::Other
     }
 }
 
