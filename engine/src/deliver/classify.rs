@@ -103,7 +103,7 @@ fn month_of(name: &str) -> Option<Month> {
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     /// 1994-11-06T08:49:00Z, 37 seconds before the date of the RFC's examples.
     const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_740);

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::classify::classify;
 use super::live::{Live, LiveError};
 use super::render::render;
-use super::settings::{HeaderError, check_header_name, check_header_value};
+use super::settings::{HeaderError, check_header_value, header_name};
 use super::signature::{self, Key, KeyError};
 use super::{Settings, check_url};
 use crate::egress::{self, Answer, Call, Pool, UrlError};
@@ -24,7 +24,7 @@ const LOCATION_BYTES_MAX: usize = 100;
 pub struct Endpoint {
     settings: Settings,
     url: Live<Uri, UrlError>,
-    headers: Vec<(String, Live<HeaderValue, HeaderError>)>,
+    headers: Vec<(Result<HeaderName, HeaderError>, Live<HeaderValue, HeaderError>)>,
     keys: Vec<Live<Key, KeyError>>,
     pool: Pool,
 }
@@ -39,7 +39,7 @@ impl Endpoint {
     /// An endpoint with its own pool of connections. References are resolved at each attempt, so nothing fails here.
     pub fn new(settings: Settings, client: &egress::Client) -> Self {
         let header =
-            |(name, value): &(String, SecretRef)| (name.clone(), Live::new(value.clone(), header_value));
+            |(name, value): &(String, SecretRef)| (header_name(name), Live::new(value.clone(), header_value));
         Self {
             url: Live::new(settings.url.clone(), uri),
             headers: settings.headers.iter().map(header).collect(),
@@ -104,10 +104,8 @@ impl Endpoint {
             headers.insert(stored_name(name)?, stored_value(name, value)?);
         }
         for (name, value) in &self.headers {
-            check_header_name(name).map_err(|error| config(error.to_string()))?;
-            let header =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| config(format!("header {name:?}")))?;
-            headers.insert(header, value.get(now).map_err(|error| unusable(name, value, error))?);
+            let name = name.as_ref().map_err(|error| config(error.to_string()))?;
+            headers.insert(name, value.get(now).map_err(|error| unusable(name.as_str(), value, error))?);
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(content_type) = &finished.content_type {
@@ -155,12 +153,13 @@ fn header_value(text: &str) -> Result<HeaderValue, HeaderError> {
 
 /// A header of a finished result. It was checked when it was made; one from storage is not trusted to be the same.
 fn stored_name(name: &str) -> Result<HeaderName, Fault> {
-    let ours = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ce-"));
-    if !ours {
-        check_header_name(name).map_err(|error| config(error.to_string()))?;
-    }
-    HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| config(HeaderError::NotName(name.to_owned()).to_string()))
+    let of_the_event = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ce-"));
+    let parsed = if of_the_event {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::NotName(name.to_owned()))
+    } else {
+        header_name(name)
+    };
+    parsed.map_err(|error| config(error.to_string()))
 }
 
 fn stored_value(name: &str, value: &str) -> Result<HeaderValue, Fault> {

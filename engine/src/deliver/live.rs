@@ -38,12 +38,20 @@ impl<T: Clone, E: Clone> Live<T, E> {
 
     /// The value as of `now`. Errors are not kept: a secret that appears is used at once.
     pub(super) fn get(&self, now: Timestamp) -> Result<T, LiveError<E>> {
+        self.get_from(now, SecretRef::resolve)
+    }
+
+    fn get_from(
+        &self,
+        now: Timestamp,
+        resolve: impl FnOnce(&SecretRef) -> Result<SecretText, SecretError>,
+    ) -> Result<T, LiveError<E>> {
         // The value is replaced as a whole, so one left behind by a panic is as good as any.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = last.as_ref().filter(|last| self.is_fresh(last.read, now)) {
             return last.made.clone().map_err(LiveError::Unusable);
         }
-        let text = self.reference.resolve().map_err(LiveError::Missing)?;
+        let text = resolve(&self.reference).map_err(LiveError::Missing)?;
         let made = match last.take() {
             Some(last) if last.text == text => last.made,
             _ => (self.make)(text.expose()),
@@ -95,6 +103,18 @@ mod tests {
         assert!(matches!(live.get(at(2001)), Err(LiveError::Unusable(()))));
         std::fs::write(&path, "good").unwrap();
         assert_eq!(live.get(at(1500)).unwrap(), 4, "the clock was set back");
+    }
+
+    #[test]
+    fn an_environment_variable_is_read_at_each_use() {
+        let live = Live::new(SecretRef::Env { name: "X".into(), prefix: String::new() }, length);
+        // A process can't change its own environment safely, so the test stands in for it.
+        let get = |value: &str| live.get_from(at(0), |_| Ok(SecretText::new(value)));
+        assert_eq!(get("one").unwrap(), 3);
+        assert_eq!(get("three").unwrap(), 5);
+        let missing = live.get_from(at(0), |_| Err(SecretError::EnvMissing("X".into())));
+        assert!(matches!(missing, Err(LiveError::Missing(SecretError::EnvMissing(_)))));
+        assert_eq!(get("four").unwrap(), 4);
     }
 
     #[test]

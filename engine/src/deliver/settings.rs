@@ -78,6 +78,11 @@ const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "ce-", "content-"];
 
 /// Whether a subscription, or a step, may set this header. Case is ignored.
 pub fn check_header_name(name: &str) -> Result<(), HeaderError> {
+    header_name(name).map(drop)
+}
+
+/// The name, if it may be set.
+pub(super) fn header_name(name: &str) -> Result<HeaderName, HeaderError> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         return Err(HeaderError::NotName(name.chars().take(64).collect()));
     };
@@ -88,7 +93,7 @@ pub fn check_header_name(name: &str) -> Result<(), HeaderError> {
     if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
         return Err(HeaderError::Reserved(lower.to_owned()));
     }
-    Ok(())
+    Ok(parsed)
 }
 
 /// Whether a text can be a header's value: printable ASCII, spaces and tabs.

@@ -142,7 +142,12 @@ impl Pool {
         let head = timeout_at(deadline, self.head(call, &host)).await;
         let (head, body) = head.map_err(|_| late(Phase::Head))??.into_parts();
         let status = head.status.as_u16();
-        timeout_at(deadline, read(body, &host)).await.map_err(|_| late(Phase::Body(status)))??;
+        let whole = timeout_at(deadline, read(body, &host)).await;
+        let whole = whole.unwrap_or_else(|_| Err(late(Phase::Body(status))));
+        // A refusal is a refusal, whatever becomes of its body; a success is one only when all of it has come.
+        if head.status.is_success() {
+            whole?;
+        }
         Ok(Answer { status, headers: head.headers })
     }
 

@@ -16,9 +16,10 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::resolve::dial_first;
+use super::resolve::{LOOKUPS_MAX, dial_first};
 use super::{Dial, Error, Phase, Policy, Resolve, TlsFailure};
 
 /// TCP to an address that the policy lets through. Each connection resolves its host once.
@@ -26,6 +27,7 @@ use super::{Dial, Error, Phase, Policy, Resolve, TlsFailure};
 struct Checked {
     policy: Arc<Policy>,
     resolve: Arc<dyn Resolve>,
+    lookups: Arc<Semaphore>,
     dial: Arc<dyn Dial>,
 }
 
@@ -54,7 +56,8 @@ impl Checked {
         if let Ok(address) = bare.parse() {
             return Ok(vec![address]);
         }
-        let kind = match self.resolve.resolve(host).await {
+        let permit = self.lookups.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let kind = match self.resolve.resolve(host, permit).await {
             Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
             Ok(_) => io::ErrorKind::NotFound,
             Err(error) => error.kind(),
@@ -93,7 +96,8 @@ impl Connector {
         tls: Arc<ClientConfig>,
         timeout: Duration,
     ) -> Self {
-        let checked = Checked { policy: Arc::new(policy), resolve, dial };
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        let checked = Checked { policy: Arc::new(policy), resolve, lookups, dial };
         Self { https: HttpsConnector::from((checked, tls)), timeout }
     }
 

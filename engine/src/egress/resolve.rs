@@ -2,17 +2,27 @@
 //! nothing leaves.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Most lookups that one endpoint has under way. A lookup holds a thread until the system gives up, also when nobody waits for
+/// it any more: a name whose servers are silent must not take the threads that the other endpoints need.
+pub(super) const LOOKUPS_MAX: usize = 4;
 
 /// Turns a host name into addresses, best first.
 pub trait Resolve: Send + Sync + 'static {
-    /// All addresses of `host`. An empty answer counts as "no such host".
-    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
+    /// All addresses of `host`. An empty answer counts as "no such host". `permit` is kept until the lookup has really
+    /// ended, even when the future is dropped before.
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        permit: OwnedSemaphorePermit,
+    ) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
 /// Opens a TCP connection.
@@ -26,11 +36,18 @@ pub trait Dial: Send + Sync + 'static {
 pub struct SystemResolver;
 
 impl Resolve for SystemResolver {
-    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move {
-            let addresses = tokio::net::lookup_host((host, 0)).await?;
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        permit: OwnedSemaphorePermit,
+    ) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        let host = host.to_owned();
+        let lookup = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let addresses = (host.as_str(), 0).to_socket_addrs()?;
             Ok(addresses.map(|address| address.ip()).collect())
-        })
+        });
+        Box::pin(async move { lookup.await.map_err(io::Error::other)? })
     }
 }
 

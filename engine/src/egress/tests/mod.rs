@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use support::{Act, Answers, Authority, Recorder, Server, Silent, ok, self_signed};
 
+use super::resolve::LOOKUPS_MAX;
 use super::{
     Answer, Call, Client, ClientSettings, Dial, Error, Phase, Refusal, Resolve, SystemResolver, TcpDialer,
     TlsFailure, check_url, uri,
@@ -175,8 +176,11 @@ async fn https_to_a_server_without_tls_says_so() {
 async fn a_resolver_that_never_answers_and_a_name_without_addresses_fail_in_time() {
     let short = Duration::from_millis(200);
     let client_with = |resolve| client(resolve, Arc::new(Recorder::default()), None);
-    let error =
-        client_with(Arc::new(Silent)).pool(&[], short).post(call("https://slow.example/")).await.unwrap_err();
+    let error = client_with(Arc::new(Silent::default()))
+        .pool(&[], short)
+        .post(call("https://slow.example/"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::Head | Phase::Connecting, .. }), "{error}");
     let error = client_with(Answers::new(&[&[]]))
         .pool(&[], short)
@@ -229,4 +233,18 @@ async fn a_fresh_connection_that_is_closed_without_an_answer_is_not_tried_twice(
     let error = post(&client, &server.url()).await.unwrap_err();
     assert!(matches!(error, Error::Broken { .. }), "{error}");
     assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_whose_servers_are_silent_takes_few_threads() {
+    let silent = Arc::new(Silent::default());
+    let client = client(silent.clone(), Arc::new(Recorder::default()), None);
+    let pool = client.pool(&[], Duration::from_millis(50));
+    for _ in 0..3 {
+        let calls = (0..8).map(|_| pool.post(call("https://silent.example/")));
+        for result in futures_util::future::join_all(calls).await {
+            assert!(matches!(result, Err(Error::Timeout { .. })));
+        }
+    }
+    assert_eq!(silent.under_way(), LOOKUPS_MAX);
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::support::Recorder;
 use super::{Call, Client, ClientSettings, Error, Resolve, TIMEOUT, check_url, uri};
@@ -13,7 +14,11 @@ use super::{Call, Client, ClientSettings, Error, Resolve, TIMEOUT, check_url, ur
 struct Obliging;
 
 impl Resolve for Obliging {
-    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        _: OwnedSemaphorePermit,
+    ) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         let host = host.trim_end_matches('.');
         let inside = host.contains("localhost")
             || host.contains("127.0.0.1")

@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -160,9 +160,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Act::Drip(start) => {
                 stream.write_all(start.as_bytes()).await?;
+                let mut more = [0];
                 loop {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    stream.write_all(b"x").await?;
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(1)) => stream.write_all(b"x").await?,
+                        gone = stream.read(&mut more) => return gone.map(|_| ()),
+                    }
                 }
             }
             Act::Endless(start) => {
@@ -215,17 +218,29 @@ impl Answers {
 }
 
 impl Resolve for Answers {
-    fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+    fn resolve<'a>(&'a self, _: &'a str, _: OwnedSemaphorePermit) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         let turn = self.asked.fetch_add(1, Ordering::SeqCst).min(self.answers.len() - 1);
         Box::pin(async move { Ok(self.answers[turn].clone()) })
     }
 }
 
-/// A resolver that never answers.
-pub(crate) struct Silent;
+/// A resolver that never answers, and whose lookups never end.
+#[derive(Default)]
+pub(crate) struct Silent(Mutex<Vec<OwnedSemaphorePermit>>);
+
+impl Silent {
+    pub(crate) fn under_way(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
 
 impl Resolve for Silent {
-    fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+    fn resolve<'a>(
+        &'a self,
+        _: &'a str,
+        permit: OwnedSemaphorePermit,
+    ) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        self.0.lock().unwrap().push(permit);
         Box::pin(std::future::pending())
     }
 }
