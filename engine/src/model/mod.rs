@@ -8,7 +8,7 @@ pub mod task;
 pub mod time;
 pub mod verdict;
 
-pub use event::{Data, Event, Value};
+pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
 pub use name::Name;
 pub use secret::{SecretError, SecretRef, SecretText};
