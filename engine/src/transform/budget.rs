@@ -86,7 +86,8 @@ impl Meter {
             let mut held = self.held();
             held.core = None;
             held.slices += 1;
-            held.turn.take_if(|_| held.slices <= TURN_SLICES)
+            let turn = held.turn.take();
+            if held.slices <= TURN_SLICES { turn } else { None }
         };
         tokio::task::yield_now().await;
         let (turn, slices) = match turn {

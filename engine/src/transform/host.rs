@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
@@ -36,6 +37,8 @@ pub struct Host {
     modules: Mutex<HashMap<Arc<str>, Arc<Compiled>>>,
     memory: Arc<MemoryBudget>,
     live: Arc<Semaphore>,
+    /// Calls that wait for a place among the live instances.
+    waiting: AtomicUsize,
     /// The idle instances of every step.
     idle: Mutex<Vec<Weak<Idle>>>,
     /// What calls beyond their free time share: one core less than there are.
@@ -61,6 +64,7 @@ impl Host {
             modules: Mutex::default(),
             memory: Arc::new(MemoryBudget::new(settings.memory_bytes)),
             live: Arc::new(Semaphore::new(instances as usize)),
+            waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
             cores: Arc::new(Semaphore::new((cores - 1).max(1))),
             ticker,
@@ -123,8 +127,16 @@ impl Host {
         if let Ok(place) = Arc::clone(&self.live).try_acquire_owned() {
             return place;
         }
+        let _waiting = Waiting::new(&self.waiting);
         self.evict();
         Arc::clone(&self.live).acquire_owned().await.expect("nothing closes this semaphore")
+    }
+
+    /// Gives a place to somebody who waits for one. To be called when an instance has become idle.
+    pub(super) fn serve_waiting(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.evict();
+        }
     }
 
     /// Ends one idle instance, of the step that has most of them.
@@ -134,10 +146,21 @@ impl Host {
         drop(all);
         drop(most.and_then(|idle| idle.take()));
     }
+}
 
-    /// Whether somebody waits for a place: then no instance stays idle.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.live.available_permits() == 0
+/// One of those that wait; no longer when dropped, be it that the call was given up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

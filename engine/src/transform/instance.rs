@@ -9,7 +9,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::exports::hookmill::transform::handler;
-use super::bindings::hookmill::transform::{clock, log};
+use super::bindings::hookmill::transform::{clock, log, types};
 use super::bindings::{Transform, TransformPre};
 use super::budget::{Meter, Queue};
 use super::errors::{Broken, guest_text};
@@ -80,6 +80,8 @@ impl log::Host for State {
         }
     }
 }
+
+impl types::Host for State {}
 
 impl clock::Host for State {
     fn now(&mut self) -> u64 {

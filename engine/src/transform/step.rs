@@ -112,8 +112,9 @@ impl Step {
 
     /// Keeps an instance for the next event, if it may be used again.
     fn keep(&self, instance: Instance) {
-        if self.isolation == Isolation::Instance && !instance.is_worn() && !self.host.is_crowded() {
+        if self.isolation == Isolation::Instance && !instance.is_worn() {
             self.idle.put(instance);
+            self.host.serve_waiting();
         }
     }
 
