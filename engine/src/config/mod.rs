@@ -48,6 +48,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
         let read = read_pipeline(&file, &path, &text);
         if let Some((pipeline, at)) = read
             && is_new(&mut names, &pipeline.name, &file, &at)
+            && file.is_fine()
         {
             loaded.pipelines.push(pipeline);
         }
@@ -66,7 +67,8 @@ pub fn load_process(path: Option<&Path>) -> Result<Process, Vec<Problem>> {
     let path = path.unwrap_or(Path::new("hookmill.toml"));
     let label = path.display().to_string();
     let file = File::new(&label, path, &text);
-    let process = file.parse().and_then(|table| process::read(&Table::root(&file, &process::PROCESS, &table)));
+    let process =
+        file.parse().and_then(|table| process::read(&Table::root(&file, &process::PROCESS, &table)));
     let problems = file.into_problems();
     process.filter(|_| problems.is_empty()).ok_or(problems)
 }
@@ -106,7 +108,10 @@ fn files(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     for path in paths {
         let found = if path.is_dir() { folder(path, problems) } else { vec![path.clone()] };
         for file in found {
-            let same = |known: &PathBuf| known == &file || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok());
+            let same = |known: &PathBuf| {
+                known == &file
+                    || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok())
+            };
             if !files.iter().any(same) {
                 files.push(file);
             }

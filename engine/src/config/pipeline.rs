@@ -4,17 +4,20 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use super::checked::{Deliver, Format, Isolation, OnError, Pipeline, Publish, Retry, Source, Step, Subscription, Target};
+use super::checked::{
+    Deliver, Format, Isolation, OnError, Pipeline, Publish, Retry, Source, Step, Subscription, Target,
+};
 use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Time, Types, Whole};
 use super::report::Code;
 use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{About, Context, File, Later, Section, Setting, Sub, Table};
 use super::values::{
-    Headers, JitterKind, JsonTable, Match, ModulePath, SchemaFile, Secret, StartKind, Stream, Subject, Template, Url,
+    Headers, JitterKind, JsonTable, Match, ModulePath, SchemaFile, Secret, StartKind, Stream, Subject,
+    Template, Url,
 };
+use crate::filter;
 use crate::model::{Name, SubjectTemplate};
 use crate::validate::{self, Unknown};
-use crate::filter;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -110,7 +113,16 @@ static SUBSCRIPTION: Section = Section {
     header: "[[subscription]]",
     label: "subscription",
     about: "Who wants events, which, and where they go. Needs exactly one of `deliver` and `publish`.",
-    keys: &[&SUBSCRIPTION_NAME, &TYPES, &FILTER, &MATCH, &STEPS, &DELIVER_TABLE, &PUBLISH_TABLE, &RETRY_TABLE],
+    keys: &[
+        &SUBSCRIPTION_NAME,
+        &TYPES,
+        &FILTER,
+        &MATCH,
+        &STEPS,
+        &DELIVER_TABLE,
+        &PUBLISH_TABLE,
+        &RETRY_TABLE,
+    ],
 };
 
 static SUBSCRIPTION_NAME: Setting<NameKind> =
@@ -213,8 +225,12 @@ static TIMEOUT: Setting<Time> = Setting::new(
     Default("\"15s\""),
     "Longest time of one attempt: resolving, connecting, TLS, headers and body together.",
 );
-static CONCURRENCY: Setting<Whole> =
-    Setting::new("concurrency", Whole { min: 1, max: 10_000 }, Default("64"), "Most attempts of one engine at once.");
+static CONCURRENCY: Setting<Whole> = Setting::new(
+    "concurrency",
+    Whole { min: 1, max: 10_000 },
+    Default("64"),
+    "Most attempts of one engine at once.",
+);
 static RATE: Later = Later::new("rate", "concurrency bounds what is sent at once");
 static ALLOW: Setting<List<Cidr>> = Setting::new(
     "allow",
@@ -267,11 +283,19 @@ static ATTEMPTS: Setting<Whole> = Setting::new(
     "Attempts in all, the first one included. With this, `initial`, `multiplier` or `max` there is no `schedule`.",
 );
 static INITIAL: Setting<Time> = Setting::new("initial", WAIT, Default("\"1s\""), "The first wait.");
-static MULTIPLIER: Setting<Number> =
-    Setting::new("multiplier", Number { min: 1.0, max: 100.0 }, Default("2.0"), "What each wait is multiplied by.");
+static MULTIPLIER: Setting<Number> = Setting::new(
+    "multiplier",
+    Number { min: 1.0, max: 100.0 },
+    Default("2.0"),
+    "What each wait is multiplied by.",
+);
 static MAX: Setting<Time> = Setting::new("max", WAIT, Default("\"1h\""), "The longest wait.");
-static JITTER: Setting<JitterKind> =
-    Setting::new("jitter", JitterKind, Default("0.2"), "How chance spreads each wait, so that retries don't come as one.");
+static JITTER: Setting<JitterKind> = Setting::new(
+    "jitter",
+    JitterKind,
+    Default("0.2"),
+    "How chance spreads each wait, so that retries don't come as one.",
+);
 static RETRY_AFTER_MAX: Setting<Time> = Setting::new(
     "retry_after_max",
     Time { min: Duration::ZERO, max: Duration::from_secs(7 * 24 * 60 * 60) },
@@ -286,7 +310,12 @@ static GIVE_UP_ON: Setting<List<Whole>> = Setting::new(
 );
 
 /// Reads a file whose TOML is fine. `None` after a problem was reported.
-pub(super) fn read(file: &File<'_>, top: &Table<'_>, path: &Path, revision: String) -> Option<(Pipeline, Range<usize>)> {
+pub(super) fn read(
+    file: &File<'_>,
+    top: &Table<'_>,
+    path: &Path,
+    revision: String,
+) -> Option<(Pipeline, Range<usize>)> {
     let name = name(file, top, path);
     let source = top.one(&PIPELINE, &SOURCE_TABLE).and_then(|table| source(&table));
     let validate = top.one(&PIPELINE, &VALIDATE_TABLE).and_then(|table| validate(&table));
@@ -326,7 +355,12 @@ fn source(table: &Table<'_>) -> Option<Source> {
     let subjects = table.get(&SUBJECTS);
     let start = table.get(&START);
     let max_in_flight = table.get(&MAX_IN_FLIGHT);
-    Some(Source { stream: stream?, subjects: subjects?, start: start?, max_in_flight: to_usize(max_in_flight?) })
+    Some(Source {
+        stream: stream?,
+        subjects: subjects?,
+        start: start?,
+        max_in_flight: to_usize(max_in_flight?),
+    })
 }
 
 fn validate(table: &Table<'_>) -> Option<validate::Settings> {
@@ -347,7 +381,12 @@ fn subscription(table: &Table<'_>, source: Option<&Source>, names: &mut Vec<Name
     if let (Some(name), Some(at)) = (&name, table.given(&SUBSCRIPTION_NAME)) {
         if names.contains(name) {
             let hint = "names of subscriptions are unique within their pipeline";
-            table.context(SUBSCRIPTION_NAME.key()).wrong(Code::Duplicate, &at, format!("is {:?} a second time", name.as_str()), hint);
+            table.context(SUBSCRIPTION_NAME.key()).wrong(
+                Code::Duplicate,
+                &at,
+                format!("is {:?} a second time", name.as_str()),
+                hint,
+            );
         }
         names.push(name.clone());
     }
@@ -356,7 +395,8 @@ fn subscription(table: &Table<'_>, source: Option<&Source>, names: &mut Vec<Name
     let steps: Vec<_> = table.many(&PIPELINE, &STEPS).into_iter().map(|table| step(&table?)).collect();
     let steps: Option<Vec<_>> = steps.into_iter().collect();
     let retry = table.one(&PIPELINE, &RETRY_TABLE).and_then(|table| retry(&table));
-    let target = target(table, source, retry.as_ref().map(|(retry, give_up_on)| (retry, give_up_on.as_slice())));
+    let target =
+        target(table, source, retry.as_ref().map(|(retry, give_up_on)| (retry, give_up_on.as_slice())));
     let filter = filter::Settings { types: types?, matches: matches? };
     let (target, concurrency) = target?;
     Some(Subscription { name: name?, filter, steps: steps?, target, concurrency, retry: retry?.0 })
@@ -372,10 +412,12 @@ fn step(table: &Table<'_>) -> Option<Step> {
     let isolation = table.get(&ISOLATION);
     let on_error = table.get(&ON_ERROR);
     let reference = reference?;
-    let settings_at = table.given(&SETTINGS).or_else(|| table.given(&TRANSFORM)).unwrap_or_default();
+    let reference_at = table.given(&TRANSFORM).unwrap_or_default();
+    let settings_at = table.given(&SETTINGS).unwrap_or_else(|| reference_at.clone());
     Some(Step {
         reference,
         settings: settings?,
+        reference_line: table.file.line(&reference_at),
         settings_line: table.file.line(&settings_at),
         timeout: timeout?,
         memory_bytes: memory_bytes?,
@@ -385,7 +427,11 @@ fn step(table: &Table<'_>) -> Option<Step> {
     })
 }
 
-fn target(table: &Table<'_>, source: Option<&Source>, retry: Option<(&Retry, &[u16])>) -> Option<(Target, usize)> {
+fn target(
+    table: &Table<'_>,
+    source: Option<&Source>,
+    retry: Option<(&Retry, &[u16])>,
+) -> Option<(Target, usize)> {
     let hint = "give exactly one of [subscription.deliver] and [subscription.publish]";
     match (table.given(&DELIVER_TABLE), table.given(&PUBLISH_TABLE)) {
         (None, None) => {
@@ -433,6 +479,11 @@ fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)
     let concurrency = table.get(&CONCURRENCY);
     let subject = subject?;
     let at = table.given(&SUBJECT).unwrap_or_default();
+    if subject.to_string().starts_with("hookmill.") {
+        let hint = "publish to a subject that doesn't start with hookmill.";
+        table.context(SUBJECT.key()).wrong(Code::BadSubject, &at, "is a subject of the engine's own", hint);
+        return None;
+    }
     source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
     Some((Target::Publish(Publish { subject, timeout: timeout? }), to_usize(concurrency?)))
 }
@@ -440,7 +491,11 @@ fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)
 /// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.
 fn no_loop(context: &Context<'_>, at: &Range<usize>, subject: &SubjectTemplate, source: &Source) -> bool {
     let all = ["events.>".to_owned()];
-    let takes = if source.subjects.is_empty() && source.stream == "HOOKMILL_EVENTS" { &all[..] } else { &source.subjects };
+    let takes = if source.subjects.is_empty() && source.stream == "HOOKMILL_EVENTS" {
+        &all[..]
+    } else {
+        &source.subjects
+    };
     let Some(pattern) = takes.iter().find(|pattern| subject.can_match(pattern)) else { return true };
     let hint = "publish to a subject that the source of this pipeline doesn't take";
     let said = format!("is \"{subject}\", which this pipeline's own source takes by \"{pattern}\"");
@@ -476,7 +531,12 @@ fn exponential_schedule(table: &Table<'_>) -> Option<Vec<Duration>> {
     let initial = initial?;
     if table.given(&INITIAL).is_some() && initial > max {
         let at = table.given(&INITIAL).unwrap_or_default();
-        table.context(INITIAL.key()).wrong(Code::Conflict, &at, "is longer than max", "make max longer, or initial shorter");
+        table.context(INITIAL.key()).wrong(
+            Code::Conflict,
+            &at,
+            "is longer than max",
+            "make max longer, or initial shorter",
+        );
         return None;
     }
     let waits = std::iter::successors(Some(initial.min(max)), |wait| {

@@ -36,7 +36,9 @@ impl<'t> File<'t> {
             let (line, column) = place(self.text, &error.span().unwrap_or_default());
             let message = format!("not TOML: {}", error.message().trim());
             let problem = Problem::new(Code::Syntax, self.label, message).at(line, column);
-            self.problems.borrow_mut().push(problem.hint("strings are in quotes, tables in [ ], and no key stands twice"));
+            self.problems
+                .borrow_mut()
+                .push(problem.hint("strings are in quotes, tables in [ ], and no key stands twice"));
         }
         errors.is_empty().then_some(table)
     }
@@ -45,6 +47,11 @@ impl<'t> File<'t> {
         let (line, column) = place(self.text, at);
         let problem = Problem::new(code, self.label, message).at(line, column).key(key).hint(hint);
         self.problems.borrow_mut().push(problem);
+    }
+
+    /// Whether nothing was found wrong so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.problems.borrow().is_empty()
     }
 
     pub(super) fn line(&self, at: &Range<usize>) -> usize {

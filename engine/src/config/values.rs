@@ -41,7 +41,14 @@ impl Kind for TextOrReference {
     type Value = SecretRef;
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
-        if found.get_ref().is_str() { Text.read(context, found).map(SecretRef::Plain) } else { reference(context, found) }
+        match found.get_ref() {
+            DeValue::String(_) => Text.read(context, found).map(SecretRef::Plain),
+            DeValue::Table(_) => reference(context, found),
+            _ => {
+                context.wrong_type(found, "a string or a reference", self.describe());
+                None
+            }
+        }
     }
 
     fn describe(&self) -> String {
@@ -92,9 +99,16 @@ impl Kind for Url {
     type Value = SecretRef;
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
-        let Some(text) = found.get_ref().as_str() else { return reference(context, found) };
+        let text = match found.get_ref() {
+            DeValue::String(text) => text,
+            DeValue::Table(_) => return reference(context, found),
+            _ => {
+                context.wrong_type(found, "a string or a reference", self.describe());
+                return None;
+            }
+        };
         match check_url(text) {
-            Ok(()) => Some(SecretRef::Plain(text.to_owned())),
+            Ok(()) => Some(SecretRef::Plain(text.to_string())),
             // The URL itself is not shown: its path and query may hold a secret.
             Err(what) => {
                 context.wrong(Code::BadUrl, &found.span(), what, self.describe());
@@ -142,7 +156,12 @@ impl Kind for Headers {
             }
             let lower = name.get_ref().to_ascii_lowercase();
             if headers.iter().flatten().any(|(known, _)| *known == lower) {
-                of_one.wrong(Code::BadHeader, &name.span(), "is set twice", "case doesn't count in names of headers");
+                of_one.wrong(
+                    Code::BadHeader,
+                    &name.span(),
+                    "is set twice",
+                    "case doesn't count in names of headers",
+                );
             }
             let value = header_value(&of_one, value);
             headers.push(checked.ok().and(value).map(|value| (lower, value)));
@@ -303,7 +322,12 @@ impl Kind for JitterKind {
         match found.get_ref().as_str() {
             Some("full") => Some(Jitter::Full),
             Some(text) => {
-                context.wrong(Code::NotAChoice, &found.span(), format!("is {}", quoted(text)), self.describe());
+                context.wrong(
+                    Code::NotAChoice,
+                    &found.span(),
+                    format!("is {}", quoted(text)),
+                    self.describe(),
+                );
                 None
             }
             None => Number { min: 0.0, max: 1.0 }.read(context, found).map(Jitter::Around),
@@ -350,16 +374,22 @@ impl Kind for SchemaFile {
 
 fn schema_help(error: &SchemaError) -> (Code, &'static str) {
     match error {
-        SchemaError::NotJson { .. } => (Code::SchemaNotJson, "mend the schema file; line and column are its own"),
-        SchemaError::NotSchema { .. } | SchemaError::Draft { .. } => (Code::SchemaInvalid, "mend the schema file there"),
-        SchemaError::Reference { .. } => {
-            (Code::SchemaReference, "$ref may lead into the schema itself or to files in its folder and below")
+        SchemaError::NotJson { .. } => {
+            (Code::SchemaNotJson, "mend the schema file; line and column are its own")
         }
+        SchemaError::NotSchema { .. } | SchemaError::Draft { .. } => {
+            (Code::SchemaInvalid, "mend the schema file there")
+        }
+        SchemaError::Reference { .. } => (
+            Code::SchemaReference,
+            "$ref may lead into the schema itself or to files in its folder and below",
+        ),
     }
 }
 
 fn looked_for(path: &Path) -> String {
-    format!("it was looked for at {}", path.display())
+    // Without the single dots that joining leaves inside.
+    format!("it was looked for at {}", path.components().collect::<PathBuf>().display())
 }
 
 /// A schema that stands in the pipeline file itself.
@@ -373,7 +403,12 @@ impl Kind for Match {
         match Schema::from_value(&value, "match") {
             Ok(schema) => Some(schema),
             Err(error) => {
-                context.wrong(Code::BadMatch, &found.span(), format!("can't be used: {error}"), self.describe());
+                context.wrong(
+                    Code::BadMatch,
+                    &found.span(),
+                    format!("can't be used: {error}"),
+                    self.describe(),
+                );
                 None
             }
         }
@@ -399,7 +434,7 @@ impl Kind for JsonTable {
     }
 
     fn describe(&self) -> String {
-        "a table".to_owned()
+        "a table such as { remove = [\"/email\"] }".to_owned()
     }
 }
 
@@ -424,7 +459,12 @@ fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
         DeValue::Float(float) => float.as_str().parse().ok().and_then(serde_json::Number::from_f64),
     };
     if number.is_none() {
-        context.wrong(Code::BadSettings, &found.span(), "has a number that JSON can't hold", "use a finite number");
+        context.wrong(
+            Code::BadSettings,
+            &found.span(),
+            "has a number that JSON can't hold",
+            "use a finite number",
+        );
     }
     number.map(Json::Number)
 }
@@ -439,7 +479,10 @@ impl Kind for ModulePath {
         let text = context.text(found, self.describe())?;
         if !text.starts_with("./") && !text.starts_with("../") {
             let (code, said) = if text.contains('@') {
-                (Code::NotAvailable, format!("is {}: names and versions are not available in this version", quoted(text)))
+                (
+                    Code::NotAvailable,
+                    format!("is {}: names and versions are not available in this version", quoted(text)),
+                )
             } else {
                 (Code::ModuleReference, format!("is {}", quoted(text)))
             };
@@ -463,7 +506,8 @@ impl Kind for ModulePath {
     }
 
     fn describe(&self) -> String {
-        "a path to a WebAssembly component that starts with ./ or ../, from the folder of this file".to_owned()
+        "a path to a WebAssembly component that starts with ./ or ../, from the folder of this file"
+            .to_owned()
     }
 }
 
@@ -475,9 +519,12 @@ impl Kind for NatsUrls {
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Vec<String>> {
         match found.get_ref() {
-            DeValue::String(text) => text.split(',').map(|url| nats_url(context, found, url.trim())).collect(),
+            DeValue::String(text) => {
+                text.split(',').map(|url| nats_url(context, found, url.trim())).collect()
+            }
             DeValue::Array(items) if !items.is_empty() => {
-                let one = |item| context.text(item, self.describe()).and_then(|url| nats_url(context, item, url));
+                let one =
+                    |item| context.text(item, self.describe()).and_then(|url| nats_url(context, item, url));
                 let urls: Vec<_> = items.iter().map(one).collect();
                 urls.into_iter().collect()
             }
@@ -495,7 +542,8 @@ impl Kind for NatsUrls {
 
 fn nats_url(context: &Context<'_>, found: &Found<'_>, text: &str) -> Option<String> {
     let fine = url::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "nats" | "tls" | "ws" | "wss") && url.host_str().is_some_and(|host| !host.is_empty())
+        matches!(url.scheme(), "nats" | "tls" | "ws" | "wss")
+            && url.host_str().is_some_and(|host| !host.is_empty())
     });
     if !fine {
         context.wrong(Code::BadUrl, &found.span(), "is no URL of a NATS server", NatsUrls.describe());
