@@ -52,11 +52,11 @@ pub fn run(
 
 fn probed(pipeline: &Pipeline, probe: &mut dyn FnMut(&Step) -> Result<(), StepProblem>) -> Vec<Problem> {
     let steps = pipeline.subscriptions.iter().flat_map(|subscription| &subscription.steps);
-    steps.filter_map(|step| probe(step).err().map(|problem| step_problem(pipeline, step, problem))).collect()
+    steps.filter_map(|step| probe(step).err().map(|problem| step_problem(pipeline, step, &problem))).collect()
 }
 
 /// A step's problem at its line.
-pub fn step_problem(pipeline: &Pipeline, step: &Step, problem: StepProblem) -> Problem {
+pub fn step_problem(pipeline: &Pipeline, step: &Step, problem: &StepProblem) -> Problem {
     let file = pipeline.file.display().to_string();
     match problem {
         StepProblem::Module(why) => {
@@ -80,7 +80,7 @@ fn counted(count: usize, what: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(text: &str, json: bool, answer: Result<(), StepProblem>) -> (u8, String, String) {
+    fn check(text: &str, json: bool, answer: &Result<(), StepProblem>) -> (u8, String, String) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("orders.toml"), text).unwrap();
         std::fs::write(folder.path().join("module.wasm"), "").unwrap();
@@ -97,15 +97,15 @@ mod tests {
 
     #[test]
     fn good_files_are_counted() {
-        let (code, out, err) = check(GOOD, false, Ok(()));
+        let (code, out, err) = check(GOOD, false, &Ok(()));
         assert_eq!((code, out.as_str(), err.as_str()), (0, "1 pipeline, 1 subscription: no problems\n", ""));
-        let (code, out, err) = check(GOOD, true, Ok(()));
+        let (code, out, err) = check(GOOD, true, &Ok(()));
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
     }
 
     #[test]
     fn problems_are_shown_and_counted() {
-        let (code, out, err) = check("subscription = 1\nnme = 2\n", false, Ok(()));
+        let (code, out, err) = check("subscription = 1\nnme = 2\n", false, &Ok(()));
         assert_eq!((code, out.as_str()), (2, ""));
         let expected = "error[E012]: DIR/orders.toml:1: subscription: expected a list of tables, found an integer\n\
                         hint: write [[subscription]]\n\
@@ -117,22 +117,21 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line() {
-        let (code, out, err) = check("nme = \"x\"\n", true, Ok(()));
+        let (code, out, err) = check("nme = \"x\"\n", true, &Ok(()));
         assert_eq!((code, err.as_str(), out.lines().count()), (2, "", 2));
         let first: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
-        let expected = serde_json::json!({"code": "E011", "file": "DIR/orders.toml", "line": 1, "column": 1, "key": "",
-            "message": "there is no subscription",
-            "hint": "write [[subscription]] with a name and [subscription.deliver] with a url"});
+        let expected = serde_json::json!({"code": "E010", "file": "DIR/orders.toml", "line": 1, "column": 1,
+            "key": "nme", "message": "nme is unknown", "hint": "did you mean name?"});
         assert_eq!(first, expected);
     }
 
     #[test]
     fn what_a_module_says_about_its_settings_stands_at_their_line() {
-        let (code, _, err) = check(GOOD, false, Err(StepProblem::Settings("no field b".to_owned())));
+        let (code, _, err) = check(GOOD, false, &Err(StepProblem::Settings("no field b".to_owned())));
         let expected = "error[E054]: DIR/orders.toml:8: step.settings is refused by the module: no field b\n\
                         hint: the module's own page says what it takes\n1 problem in 1 file\n";
         assert_eq!((code, err.as_str()), (2, expected));
-        let (_, _, err) = check(GOOD, false, Err(StepProblem::Module("not a component".to_owned())));
+        let (_, _, err) = check(GOOD, false, &Err(StepProblem::Module("not a component".to_owned())));
         assert!(
             err.starts_with(
                 "error[E052]: DIR/orders.toml:6: step.transform can't be used: not a component\n"

@@ -71,7 +71,7 @@ impl Kind for Time {
 
     fn describe(&self) -> String {
         let text = |time| humantime::format_duration(time);
-        format!("a duration from {} to {}, such as \"15s\" or \"5m\"", text(self.min), text(self.max))
+        format!("a duration from {} to {}, such as \"15s\"", text(self.min), text(self.max))
     }
 }
 

@@ -4,6 +4,8 @@
 //! the page `docs/pipeline-reference.md` is made. Every problem of every file is reported in one run.
 
 pub mod checked;
+mod files;
+mod keys;
 mod kinds;
 mod pipeline;
 mod process;
@@ -27,6 +29,9 @@ pub use report::{Code, Problem, errors_page};
 
 use crate::model::Name;
 use setting::{File, Table};
+
+/// Longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What became of the files.
 #[derive(Debug, Default)]
@@ -82,7 +87,7 @@ impl Default for Process {
 /// The pipeline and where its name stands, if nothing in the file is wrong.
 fn read_pipeline(file: &File<'_>, path: &Path, text: &str) -> Option<(Pipeline, Range<usize>)> {
     let table = file.parse()?;
-    let top = Table::root(file, &pipeline::PIPELINE, &table);
+    let top = Table::root(file, &keys::PIPELINE, &table);
     let revision = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
     pipeline::read(file, &top, path, revision)
 }
@@ -145,7 +150,11 @@ fn folder(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 }
 
 fn read_text(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
-    let what = match std::fs::read(path).map(String::from_utf8) {
+    let read = |path| match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(std::io::ErrorKind::FileTooLarge.into()),
+        _ => std::fs::read(path),
+    };
+    let what = match read(path).map(String::from_utf8) {
         Ok(Ok(text)) => return Some(text),
         Ok(Err(_)) => "the file is not UTF-8".to_owned(),
         Err(error) => format!("the file can't be read: {}", error.kind()),

@@ -69,7 +69,7 @@ static REPLICAS: Setting<Whole> = Setting::new(
 );
 static CONNECT_TIMEOUT: Setting<Time> = Setting::new(
     "connect_timeout",
-    Time { min: Duration::from_secs(1), max: Duration::from_secs(600) },
+    Time { min: Duration::from_secs(1), max: Duration::from_mins(10) },
     Default("\"30s\""),
     "How long to wait at start for a server that stays away.",
 );
@@ -166,8 +166,8 @@ fn nats(table: &Table<'_>) -> Option<Nats> {
     let replicas = table.get(&REPLICAS);
     let connect_timeout = table.get(&CONNECT_TIMEOUT);
     let login = login(table);
-    let ca = table.optional(&CA);
-    let certificate = table.optional(&CERT).zip(table.optional(&KEY));
+    let ca = table.optional(&CA).ok();
+    let certificate = table.optional(&CERT).ok().zip(table.optional(&KEY).ok());
     let pairs = both(table, &CERT, &KEY);
     Some(Nats {
         url: url?,
@@ -181,10 +181,10 @@ fn nats(table: &Table<'_>) -> Option<Nats> {
 }
 
 fn login(table: &Table<'_>) -> Option<Login> {
-    let credentials = table.optional(&CREDENTIALS);
-    let user = table.optional(&USER);
-    let password = table.optional(&PASSWORD);
-    let token = table.optional(&LOGIN_TOKEN);
+    let credentials = table.optional(&CREDENTIALS).ok();
+    let user = table.optional(&USER).ok();
+    let password = table.optional(&PASSWORD).ok();
+    let token = table.optional(&LOGIN_TOKEN).ok();
     let paired = both(table, &USER, &PASSWORD);
     let ways: [&dyn About; 3] = [&CREDENTIALS, &USER, &LOGIN_TOKEN];
     let given: Vec<_> = ways.into_iter().filter_map(|way| Some((way.key(), table.given(way)?))).collect();

@@ -232,6 +232,9 @@ impl Section {
     }
 }
 
+/// A problem was found and is in the file's list.
+pub(super) struct Reported;
+
 /// A table of a file, read by the keys of its section.
 pub(super) struct Table<'f> {
     pub(super) file: &'f File<'f>,
@@ -323,10 +326,10 @@ impl<'f> Table<'f> {
         }
     }
 
-    /// The value if the key is there; the outer `None` after a problem was reported.
-    pub(super) fn optional<K: Kind>(&self, setting: &Setting<K>) -> Option<Option<K::Value>> {
-        let found = self.map.get(setting.key);
-        found.map_or(Some(None), |found| setting.kind.read(&self.context(setting.key), found).map(Some))
+    /// The value if the key is there.
+    pub(super) fn optional<K: Kind>(&self, setting: &Setting<K>) -> Result<Option<K::Value>, Reported> {
+        let Some(found) = self.map.get(setting.key) else { return Ok(None) };
+        setting.kind.read(&self.context(setting.key), found).map(Some).ok_or(Reported)
     }
 
     /// The table below; an empty one where it is left out, so that all its defaults count.

@@ -136,6 +136,27 @@ fn the_sample_of_the_reference_is_a_good_pipeline() {
     assert_eq!(publish.subject.to_string(), "analytics.{type}");
 }
 
+#[test]
+fn the_schemas_of_the_examples_take_good_data_and_refuse_bad() {
+    let check = |name: &str, data: &str| {
+        let path = root().join("schemas/events").join(name);
+        let schema = crate::schema::Schema::compile(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+        let refusal = schema.check(&serde_json::from_str(data).unwrap()).err();
+        refusal.map(|refusal| format!("{} {}", refusal.pointer, refusal.keyword))
+    };
+    let order =
+        r#"{"id": "ord_1", "total": 12.5, "currency": "EUR", "items": [{"sku": "a", "quantity": 1}]}"#;
+    assert_eq!(check("order.schema.json", order), None);
+    assert_eq!(check("order.schema.json", &order.replace("12.5", "-1")).as_deref(), Some("/total minimum"));
+    let payment =
+        r#"{"id": "pay_1", "order": "ord_1", "amount": 12.5, "currency": "EUR", "status": "captured"}"#;
+    assert_eq!(check("payment.schema.json", payment), None);
+    assert_eq!(
+        check("payment.schema.json", &payment.replace("EUR", "euro")).as_deref(),
+        Some("/currency pattern")
+    );
+}
+
 const SMALL: &str = "[[subscription]]\nname = \"a\"\n[subscription.deliver]\nurl = \"https://example.com\"\n";
 
 #[test]
@@ -154,7 +175,7 @@ fn what_is_left_out_has_its_default() {
     let hours = [2, 5, 10, 14, 20, 24].map(|hours| hours * 3600);
     let schedule: Vec<u64> = [5, 300, 1800].into_iter().chain(hours).collect();
     let schedule: Vec<Duration> = schedule.into_iter().map(Duration::from_secs).collect();
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let retry = Retry { schedule, jitter: Jitter::Around(0.2), retry_after_max: hour };
     assert_eq!(subscription.retry, retry);
     let deliver = Deliver {
