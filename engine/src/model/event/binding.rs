@@ -58,7 +58,7 @@ fn attribute_name(header: &str) -> Option<String> {
 }
 
 fn bad_value(name: &str, error: DecodeError) -> EventError {
-    let name = Found::new(name);
+    let name = Found::new(&format!("{PREFIX}{name}"));
     match error {
         DecodeError::Percent => EventError::Percent(name),
         DecodeError::Utf8 => EventError::PercentUtf8(name),

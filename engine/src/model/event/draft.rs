@@ -87,7 +87,8 @@ impl<'a> Draft<'a> {
             Some(other) => return Err(EventError::Specversion(Found::new(other))),
             None => return Err(missing("specversion")),
         }
-        let required = |name, value: Option<Cow<'_, str>>| value.map(Cow::into_owned).ok_or_else(|| missing(name));
+        let required =
+            |name, value: Option<Cow<'_, str>>| value.map(Cow::into_owned).ok_or_else(|| missing(name));
         let parts = EventParts {
             id: required("id", id)?,
             source: required("source", source)?,

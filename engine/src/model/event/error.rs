@@ -151,13 +151,13 @@ pub enum EventError {
     #[error("data is a string with an unpaired surrogate")]
     DataText,
     /// A value's percent-encoding is broken (NATS binding, 3.1.3.2).
-    #[error("header ce-{0} has a % without two hexadecimal digits")]
+    #[error("header {0} has a % without two hexadecimal digits")]
     Percent(Found),
     /// A value decodes to bytes that are no UTF-8 (NATS binding, 3.1.3.2).
-    #[error("header ce-{0} does not decode to UTF-8")]
+    #[error("header {0} does not decode to UTF-8")]
     PercentUtf8(Found),
     /// A quoted value doesn't end as one (RFC 7230, 3.2.6).
-    #[error("header ce-{0} has an opening quote without its closing one")]
+    #[error("header {0} has an opening quote without its closing one")]
     Quote(Found),
     /// A stored event that this engine did not write.
     #[error("the stored event has {0}")]

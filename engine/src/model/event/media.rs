@@ -2,7 +2,8 @@
 
 /// Whether `text` is a media type with any number of parameters.
 pub(super) fn is_media_type(text: &str) -> bool {
-    let (essence, parameters) = text.split_once(';').map_or((text, None), |(left, right)| (left, Some(right)));
+    let (essence, parameters) =
+        text.split_once(';').map_or((text, None), |(left, right)| (left, Some(right)));
     let Some((kind, subtype)) = trim(essence).split_once('/') else { return false };
     is_token(kind) && is_token(subtype) && parameters.is_none_or(are_parameters)
 }
@@ -105,9 +106,22 @@ mod tests {
             assert!(is_media_type(text), "{text}");
         }
         let bad = [
-            "", "json", "/json", "text/", "text/a/b", "text /plain", "text/plain;", "text/plain; x", "text/plain; x=",
-            "text/plain; =y", "text/plain; x=\"y", "text/plain; x=y z", "text/plain, text/html", "text/plän",
-            "text/plain; x=\"ä\"", "(a)/b",
+            "",
+            "json",
+            "/json",
+            "text/",
+            "text/a/b",
+            "text /plain",
+            "text/plain;",
+            "text/plain; x",
+            "text/plain; x=",
+            "text/plain; =y",
+            "text/plain; x=\"y",
+            "text/plain; x=y z",
+            "text/plain, text/html",
+            "text/plän",
+            "text/plain; x=\"ä\"",
+            "(a)/b",
         ];
         for text in bad {
             assert!(!is_media_type(text), "{text}");
@@ -121,7 +135,9 @@ mod tests {
             assert!(is_json(Some(text)), "{text}");
         }
         assert!(is_json(None));
-        for text in ["application/jsonx", "json/plain", "application/json-seq", "text/plain; a=b/json", "a/é+jso"] {
+        for text in
+            ["application/jsonx", "json/plain", "application/json-seq", "text/plain; a=b/json", "a/é+jso"]
+        {
             assert!(!is_json(Some(text)), "{text}");
         }
     }

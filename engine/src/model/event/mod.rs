@@ -73,7 +73,11 @@ impl Data {
 
     /// What bytes of this content type are: JSON if the type (or its absence) says so and they really are.
     pub fn classify(datacontenttype: Option<&str>, bytes: Bytes) -> Self {
-        if media::is_json(datacontenttype) && is_json(&bytes) { Self::Json(bytes) } else { Self::Binary(bytes) }
+        if media::is_json(datacontenttype) && is_json(&bytes) {
+            Self::Json(bytes)
+        } else {
+            Self::Binary(bytes)
+        }
     }
 }
 
@@ -148,7 +152,11 @@ impl Event {
     /// The event of a NATS message: structured if its `Content-Type` says so, else in binary mode (NATS protocol
     /// binding, 3).
     pub fn parse(headers: &[(String, String)], body: &Bytes) -> Result<Self, EventError> {
-        if binding::is_structured(headers)? { Self::from_structured(body) } else { binding::from_nats(headers, body) }
+        if binding::is_structured(headers)? {
+            Self::from_structured(body)
+        } else {
+            binding::from_nats(headers, body)
+        }
     }
 
     /// The event of a JSON text in the JSON event format. Reads the envelope; `data` stays a slice of `body`, however
@@ -242,9 +250,8 @@ impl Event {
                 None => "the data is binary, not JSON".to_owned(),
             }),
             // What the parser says names place and kind, never the text itself.
-            Some(Data::Json(bytes)) => {
-                serde_json::from_slice(bytes).map_err(|error| format!("the data can't be read as JSON: {error}"))
-            }
+            Some(Data::Json(bytes)) => serde_json::from_slice(bytes)
+                .map_err(|error| format!("the data can't be read as JSON: {error}")),
         }
     }
 }

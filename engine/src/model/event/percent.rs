@@ -30,7 +30,8 @@ pub fn encode(value: &str) -> Cow<'_, str> {
 /// producers wrote those), then one round of percent-decoding.
 pub fn decode(header: &str) -> Result<Cow<'_, str>, DecodeError> {
     let trimmed = header.trim_matches([' ', '\t']);
-    let unquoted = if trimmed.starts_with('"') { Cow::Owned(unquote(trimmed)?) } else { Cow::Borrowed(trimmed) };
+    let unquoted =
+        if trimmed.starts_with('"') { Cow::Owned(unquote(trimmed)?) } else { Cow::Borrowed(trimmed) };
     if !unquoted.contains('%') {
         return Ok(unquoted);
     }

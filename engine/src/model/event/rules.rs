@@ -143,9 +143,19 @@ mod tests {
             assert_eq!(time(good), Ok(()), "{good}");
         }
         for bad in [
-            "2018-04-05 17:31:00Z", "2018-04-05T17:31:00", "2018-04-05", "2018-02-30T00:00:00Z", "2018-04-05T24:00:00Z",
-            "2018-04-05T17:31Z", "2018-04-05T17:31:00.Z", "2018-04-05T17:31:00+0100", "18-04-05T17:31:00Z", " 2018-04-05T17:31:00Z",
-            "2018-04-05T17:31:00Z ", "1522949460", "2018-04-05T12:00:60Z",
+            "2018-04-05 17:31:00Z",
+            "2018-04-05T17:31:00",
+            "2018-04-05",
+            "2018-02-30T00:00:00Z",
+            "2018-04-05T24:00:00Z",
+            "2018-04-05T17:31Z",
+            "2018-04-05T17:31:00.Z",
+            "2018-04-05T17:31:00+0100",
+            "18-04-05T17:31:00Z",
+            " 2018-04-05T17:31:00Z",
+            "2018-04-05T17:31:00Z ",
+            "1522949460",
+            "2018-04-05T12:00:60Z",
         ] {
             assert_eq!(time(bad), Err(EventError::Time(Found::new(bad))), "{bad}");
         }
@@ -154,8 +164,16 @@ mod tests {
     #[test]
     fn sources_are_uri_references_and_schemas_absolute_uris() {
         for good in [
-            "https://github.com/cloudevents", "mailto:cncf-wg-serverless@lists.cncf.io", "urn:uuid:6e8bc430",
-            "/cloudevents/spec/pull/123", "1-555-123-4567", "//host/path", "?query", "#fragment", "a%20b", "http://[::1]:80/",
+            "https://github.com/cloudevents",
+            "mailto:cncf-wg-serverless@lists.cncf.io",
+            "urn:uuid:6e8bc430",
+            "/cloudevents/spec/pull/123",
+            "1-555-123-4567",
+            "//host/path",
+            "?query",
+            "#fragment",
+            "a%20b",
+            "http://[::1]:80/",
         ] {
             assert_eq!(source(good), Ok(()), "{good}");
         }
@@ -170,7 +188,19 @@ mod tests {
 
     #[test]
     fn strings_hold_no_control_characters_and_no_noncharacters() {
-        for bad in ['\0', '\n', '\u{1f}', '\u{7f}', '\u{80}', '\u{9f}', '\u{fdd0}', '\u{fdef}', '\u{ffff}', '\u{1fffe}', '\u{10ffff}'] {
+        for bad in [
+            '\0',
+            '\n',
+            '\u{1f}',
+            '\u{7f}',
+            '\u{80}',
+            '\u{9f}',
+            '\u{fdd0}',
+            '\u{fdef}',
+            '\u{ffff}',
+            '\u{1fffe}',
+            '\u{10ffff}',
+        ] {
             assert!(text("x", &format!("a{bad}b")).is_err(), "{bad:?}");
         }
         for good in [' ', '~', '\u{a0}', '\u{fdcf}', '\u{fdf0}', '\u{fffd}', '\u{1f600}', '\u{10fffd}'] {

@@ -1,0 +1,5 @@
+//! Guests that behave and guests that don't, through the front door.
+
+mod calls;
+mod limits;
+mod modules;
