@@ -129,7 +129,11 @@ impl Schema {
         let validator = built.map_err(|error| compile_error(&error, value, &label, &files))?;
         // Everything else is one of the three, or has a meta-schema of its own in a file beside it.
         if let old @ (Draft::Draft4 | Draft::Draft6) = validator.draft() {
-            return Err(SchemaError::Draft { file: label, found: format!("{old:?}") });
+            let written = value.get("$schema").and_then(Value::as_str).map(str::to_owned);
+            return Err(SchemaError::Draft {
+                file: label,
+                found: written.unwrap_or_else(|| format!("{old:?}")),
+            });
         }
         Ok(Self(Arc::new(Inner { label, id, validator })))
     }
@@ -191,8 +195,19 @@ fn compile_error(error: &ValidationError<'_>, value: &Value, label: &str, files:
         _ => SchemaError::NotSchema {
             file,
             pointer: error.instance_path().to_string(),
-            what: error.to_string(),
+            what: objection(error),
         },
+    }
+}
+
+/// What the meta-schema objects to. Where several of its branches do, naming them would help nobody.
+fn objection(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
+            let found: String = error.instance().to_string().chars().take(80).collect();
+            format!("{found} can't stand there")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -331,7 +346,7 @@ impl State {
         // The crate checks the first schema against its meta-schema, but not those it refers to.
         jsonschema::meta::validate(&value).map_err(|error| {
             let pointer = error.instance_path().to_string();
-            Refused::Content(SchemaError::NotSchema { file: label, pointer, what: error.to_string() })
+            Refused::Content(SchemaError::NotSchema { file: label, pointer, what: objection(&error) })
         })?;
         let id = value.get("$id").and_then(Value::as_str).and_then(parent_of);
         self.bases.extend(id.zip(real.parent().map(Path::to_owned)));

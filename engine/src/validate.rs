@@ -161,8 +161,6 @@ mod tests {
     #[test]
     fn an_event_without_json_data_is_refused_by_the_schema_that_covers_it() {
         let validator = validator(Unknown::Accept);
-        let nested =
-            serde_json::from_str::<Value>(&format!("{}{}", "[".repeat(100), "]".repeat(100))).unwrap();
         for more in [json!({}), json!({"data_base64": "AAE=", "datacontenttype": "image/png"})] {
             let fault = validator.check(&event("order.x", &more)).unwrap_err();
             assert!(fault.detail.starts_with("schema order.json refuses the event: "), "{}", fault.detail);
@@ -172,6 +170,11 @@ mod tests {
             );
             assert_eq!(fault.again, Again::Never(Reason::Schema));
         }
-        assert!(refusal(&validator, "order.x", &json!({ "data": nested })).is_some());
+        let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let text =
+            format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"order.x","data":{nested}}}"#);
+        let refused = Event::from_structured(&text.into())
+            .map(|event| validator.check(&event).map_err(|fault| fault.code));
+        assert!(matches!(refused, Err(_) | Ok(Err(Code::Schema))));
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod assemble;
+pub mod check;
 mod dlq;
 mod init;
 mod lane;

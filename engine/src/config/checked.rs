@@ -74,7 +74,9 @@ pub struct Step {
     pub reference: PathBuf,
     /// Handed to the module's `configure`.
     pub settings: serde_json::Value,
-    /// The line of `settings`, or of the step if there are none: for what `configure` says.
+    /// The line of `transform`: for a module that can't be used.
+    pub reference_line: usize,
+    /// The line of `settings`, or of `transform` if there are none: for what `configure` says.
     pub settings_line: usize,
     /// Longest time of one call.
     pub timeout: Duration,

@@ -71,7 +71,7 @@ impl Kind for Time {
 
     fn describe(&self) -> String {
         let text = |time| humantime::format_duration(time);
-        format!("a duration from {} to {}, such as \"15s\" or \"5m\"", text(self.min), text(self.max))
+        format!("a duration from {} to {}, such as \"15s\"", text(self.min), text(self.max))
     }
 }
 
@@ -212,7 +212,12 @@ impl<K: Kind> Kind for List<K> {
             return None;
         };
         if list.len() > self.max {
-            context.wrong(Code::OutOfRange, &found.span(), format!("has {} items", list.len()), self.describe());
+            context.wrong(
+                Code::OutOfRange,
+                &found.span(),
+                format!("has {} items", list.len()),
+                self.describe(),
+            );
             return None;
         }
         // Collected before the check, so that one bad item doesn't hide the next.
@@ -234,7 +239,12 @@ impl Kind for TypePattern {
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<String> {
         let text = context.text(found, self.describe())?;
         if let Err(error) = TypePatterns::new(&[text]) {
-            context.wrong(Code::BadTypePattern, &found.span(), format!("can't be used: {error}"), self.describe());
+            context.wrong(
+                Code::BadTypePattern,
+                &found.span(),
+                format!("can't be used: {error}"),
+                self.describe(),
+            );
             return None;
         }
         Some(text.to_owned())

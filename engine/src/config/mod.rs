@@ -4,6 +4,8 @@
 //! the page `docs/pipeline-reference.md` is made. Every problem of every file is reported in one run.
 
 pub mod checked;
+mod files;
+mod keys;
 mod kinds;
 mod pipeline;
 mod process;
@@ -28,6 +30,9 @@ pub use report::{Code, Problem, errors_page};
 use crate::model::Name;
 use setting::{File, Table};
 
+/// Longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 /// What became of the files.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -48,6 +53,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
         let read = read_pipeline(&file, &path, &text);
         if let Some((pipeline, at)) = read
             && is_new(&mut names, &pipeline.name, &file, &at)
+            && file.is_fine()
         {
             loaded.pipelines.push(pipeline);
         }
@@ -66,7 +72,8 @@ pub fn load_process(path: Option<&Path>) -> Result<Process, Vec<Problem>> {
     let path = path.unwrap_or(Path::new("hookmill.toml"));
     let label = path.display().to_string();
     let file = File::new(&label, path, &text);
-    let process = file.parse().and_then(|table| process::read(&Table::root(&file, &process::PROCESS, &table)));
+    let process =
+        file.parse().and_then(|table| process::read(&Table::root(&file, &process::PROCESS, &table)));
     let problems = file.into_problems();
     process.filter(|_| problems.is_empty()).ok_or(problems)
 }
@@ -80,7 +87,7 @@ impl Default for Process {
 /// The pipeline and where its name stands, if nothing in the file is wrong.
 fn read_pipeline(file: &File<'_>, path: &Path, text: &str) -> Option<(Pipeline, Range<usize>)> {
     let table = file.parse()?;
-    let top = Table::root(file, &pipeline::PIPELINE, &table);
+    let top = Table::root(file, &keys::PIPELINE, &table);
     let revision = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
     pipeline::read(file, &top, path, revision)
 }
@@ -106,7 +113,10 @@ fn files(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     for path in paths {
         let found = if path.is_dir() { folder(path, problems) } else { vec![path.clone()] };
         for file in found {
-            let same = |known: &PathBuf| known == &file || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok());
+            let same = |known: &PathBuf| {
+                known == &file
+                    || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok())
+            };
             if !files.iter().any(same) {
                 files.push(file);
             }
@@ -140,7 +150,11 @@ fn folder(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 }
 
 fn read_text(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
-    let what = match std::fs::read(path).map(String::from_utf8) {
+    let read = |path| match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(std::io::ErrorKind::FileTooLarge.into()),
+        _ => std::fs::read(path),
+    };
+    let what = match read(path).map(String::from_utf8) {
         Ok(Ok(text)) => return Some(text),
         Ok(Err(_)) => "the file is not UTF-8".to_owned(),
         Err(error) => format!("the file can't be read: {}", error.kind()),

@@ -1,292 +1,30 @@
-//! The settings of a pipeline file, and how they are put together.
+//! Puts a pipeline together from its settings.
 
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use super::checked::{Deliver, Format, Isolation, OnError, Pipeline, Publish, Retry, Source, Step, Subscription, Target};
-use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Time, Types, Whole};
+use super::checked::{Deliver, Pipeline, Publish, Retry, Source, Step, Subscription, Target};
+use super::keys::{
+    ALLOW, ATTEMPTS, CONCURRENCY, DELIVER_TABLE, FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER,
+    LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PUBLISH_TABLE,
+    PUBLISH_TIMEOUT, RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS,
+    SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
+    SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
+};
 use super::report::Code;
-use super::setting::Absent::{Default, Missing, Nothing};
-use super::setting::{About, Context, File, Later, Section, Setting, Sub, Table};
-use super::values::{
-    Headers, JitterKind, JsonTable, Match, ModulePath, SchemaFile, Secret, StartKind, Stream, Subject, Template, Url,
-};
-use crate::model::{Name, SubjectTemplate};
-use crate::validate::{self, Unknown};
+use super::setting::{About, Context, File, Table};
 use crate::filter;
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-
-/// Most waits in a retry schedule.
-const RETRIES_MAX: usize = 100;
-
-pub(super) static PIPELINE: Section = Section {
-    header: "",
-    label: "",
-    about: "At the top of the file.",
-    keys: &[&NAME, &SOURCE_TABLE, &VALIDATE_TABLE, &SUBSCRIPTIONS],
-};
-
-static NAME: Setting<NameKind> = Setting::new(
-    "name",
-    NameKind,
-    Nothing("the name of the file without `.toml`"),
-    "The pipeline's name, unique among all that are loaded together. Consumers, lanes and dead letters carry it: \
-     a pipeline with another name is another pipeline.",
-);
-static SOURCE_TABLE: Sub = Sub::one("source", &SOURCE);
-static VALIDATE_TABLE: Sub = Sub::one("validate", &VALIDATE);
-static SUBSCRIPTIONS: Sub = Sub::many("subscription", &SUBSCRIPTION);
-
-static SOURCE: Section = Section {
-    header: "[source]",
-    label: "source",
-    about: "Where events come from: a stream of yours, which the engine only reads. It adds one durable consumer, \
-            `hookmill-<pipeline>`.",
-    keys: &[&STREAM, &SUBJECTS, &START, &MAX_IN_FLIGHT],
-};
-
-static STREAM: Setting<Stream> =
-    Setting::new("stream", Stream, Default("\"HOOKMILL_EVENTS\""), "The JetStream stream.");
-static SUBJECTS: Setting<List<Subject>> = Setting::new(
-    "subjects",
-    List { item: Subject, max: 100 },
-    Default("[]"),
-    "Subjects that are taken. Empty: everything in the stream.",
-);
-static START: Setting<StartKind> = Setting::new(
-    "start",
-    StartKind,
-    Default("\"new\""),
-    "Where to start the first time. It counts only where no earlier position is kept.",
-);
-static MAX_IN_FLIGHT: Setting<Whole> = Setting::new(
-    "max_in_flight",
-    Whole { min: 1, max: 65_536 },
-    Default("2048"),
-    "Most events of this pipeline that one engine works on at once.",
-);
-
-static VALIDATE: Section = Section {
-    header: "[validate]",
-    label: "validate",
-    about: "Checks the data of events against JSON Schemas. An event that its schema refuses is dead-lettered once, \
-            for the pipeline as a whole.",
-    keys: &[&UNKNOWN, &SCHEMAS],
-};
-
-static UNKNOWN: Setting<Choice<Unknown>> = Setting::new(
-    "unknown",
-    Choice(&[("accept", Unknown::Accept), ("reject", Unknown::Reject)]),
-    Default("\"accept\""),
-    "What becomes of an event that no schema covers.",
-);
-static SCHEMAS: Sub = Sub::many("schema", &SCHEMA);
-
-static SCHEMA: Section = Section {
-    header: "[[validate.schema]]",
-    label: "schema",
-    about: "One schema. The first whose `types` match covers an event; where none does, the one whose `$id` is the \
-            event's `dataschema`.",
-    keys: &[&SCHEMA_TYPES, &SCHEMA_FILE],
-};
-
-static SCHEMA_TYPES: Setting<Types> =
-    Setting::new("types", Types, Default("[]"), "Which event types it covers. Empty: all.");
-static SCHEMA_FILE: Setting<SchemaFile> = Setting::new(
-    "file",
-    SchemaFile,
-    Missing,
-    "The schema: draft 2020-12 (the default), 2019-09 or 7, by its `$schema`. `$ref` stays in the schema's folder; \
-     nothing is fetched.",
-);
-
-static SUBSCRIPTION: Section = Section {
-    header: "[[subscription]]",
-    label: "subscription",
-    about: "Who wants events, which, and where they go. Needs exactly one of `deliver` and `publish`.",
-    keys: &[&SUBSCRIPTION_NAME, &TYPES, &FILTER, &MATCH, &STEPS, &DELIVER_TABLE, &PUBLISH_TABLE, &RETRY_TABLE],
-};
-
-static SUBSCRIPTION_NAME: Setting<NameKind> =
-    Setting::new("name", NameKind, Missing, "The subscription's name, unique within the pipeline.");
-static TYPES: Setting<Types> =
-    Setting::new("types", Types, Default("[]"), "Which event types it wants. Empty, or `[\"*\"]`: all.");
-static FILTER: Later = Later::new("filter", "CloudEvents SQL over the attributes; types and match work");
-static MATCH: Setting<Match> = Setting::new(
-    "match",
-    Match,
-    Nothing("every event of its types"),
-    "What the data has to fulfil. An event without JSON data doesn't match. Example: \
-     `{ required = [\"total\"], properties = { total = { minimum = 10 } } }`",
-);
-static STEPS: Sub = Sub::many("step", &STEP);
-static DELIVER_TABLE: Sub = Sub::one("deliver", &DELIVER);
-static PUBLISH_TABLE: Sub = Sub::one("publish", &PUBLISH);
-static RETRY_TABLE: Sub = Sub::one("retry", &RETRY);
-
-static STEP: Section = Section {
-    header: "[[subscription.step]]",
-    label: "step",
-    about: "A WebAssembly module that changes, splits or drops events. Steps run in their order.",
-    keys: &[&TRANSFORM, &LLM, &SETTINGS, &STEP_TIMEOUT, &MEMORY, &OUTPUT, &ISOLATION, &ON_ERROR],
-};
-
-static TRANSFORM: Setting<ModulePath> = Setting::new("transform", ModulePath, Missing, "The module.");
-static LLM: Later = Later::new("llm", "steps that ask a language model come later");
-static SETTINGS: Setting<JsonTable> = Setting::new(
-    "settings",
-    JsonTable,
-    Default("{}"),
-    "Handed to the module as JSON. The module checks it, also in `hookmill check`.",
-);
-static STEP_TIMEOUT: Setting<Time> = Setting::new(
-    "timeout",
-    Time { min: MILLISECOND, max: MINUTE },
-    Default("\"1s\""),
-    "Longest time of one call, by the clock on the wall.",
-);
-static MEMORY: Setting<Size> = Setting::new(
-    "memory",
-    Size { min: MIB, max: 4 * GIB },
-    Default("\"128MiB\""),
-    "Most linear memory of one instance.",
-);
-static OUTPUT: Setting<Size> = Setting::new(
-    "output",
-    Size { min: KIB, max: 64 * MIB },
-    Default("\"4MiB\""),
-    "Most that one call may return, all events and headers together.",
-);
-static ISOLATION: Setting<Choice<Isolation>> = Setting::new(
-    "isolation",
-    Choice(&[("instance", Isolation::Instance), ("event", Isolation::Event)]),
-    Default("\"instance\""),
-    "Whether an instance serves one event after the other, or every event gets a fresh one.",
-);
-static ON_ERROR: Setting<Choice<OnError>> = Setting::new(
-    "on_error",
-    Choice(&[("dead-letter", OnError::DeadLetter), ("drop", OnError::Drop), ("skip", OnError::Skip)]),
-    Default("\"dead-letter\""),
-    "What becomes of an event when the step has failed for good: a dead letter, an end as filtered, or on as it was.",
-);
-
-static DELIVER: Section = Section {
-    header: "[subscription.deliver]",
-    label: "deliver",
-    about: "A webhook: `POST`, signed after Standard Webhooks. 2xx is success, everything else is retried.",
-    keys: &[&URL, &FORMAT, &HEADERS, &SIGN, &TIMEOUT, &CONCURRENCY, &RATE, &ALLOW],
-};
-
-static URL: Setting<Url> = Setting::new(
-    "url",
-    Url,
-    Missing,
-    "The endpoint. Plain `http://` only reaches addresses that `allow` names.",
-);
-static FORMAT: Setting<Choice<Format>> = Setting::new(
-    "format",
-    Choice(&[("structured", Format::Structured), ("binary", Format::Binary), ("data", Format::Data)]),
-    Default("\"structured\""),
-    "The body: the whole event as JSON, the data with the attributes in `ce-*` headers, or the data alone.",
-);
-static HEADERS: Setting<Headers> = Setting::new(
-    "headers",
-    Headers,
-    Default("{}"),
-    "Further headers. `webhook-*`, `ce-*`, `host`, `content-*` and those of the connection are the engine's.",
-);
-static SIGN: Setting<List<Secret>> = Setting::new(
-    "sign",
-    List { item: Secret, max: 10 },
-    Default("[]"),
-    "Secrets (`whsec_…`) to sign with, one signature each, so that one can follow another without a gap.",
-);
-static TIMEOUT: Setting<Time> = Setting::new(
-    "timeout",
-    Time { min: MILLISECOND, max: Duration::from_secs(600) },
-    Default("\"15s\""),
-    "Longest time of one attempt: resolving, connecting, TLS, headers and body together.",
-);
-static CONCURRENCY: Setting<Whole> =
-    Setting::new("concurrency", Whole { min: 1, max: 10_000 }, Default("64"), "Most attempts of one engine at once.");
-static RATE: Later = Later::new("rate", "concurrency bounds what is sent at once");
-static ALLOW: Setting<List<Cidr>> = Setting::new(
-    "allow",
-    List { item: Cidr, max: 1000 },
-    Default("[]"),
-    "Networks that this endpoint may be in although they are refused otherwise: loopback, private and the like.",
-);
-
-static PUBLISH: Section = Section {
-    header: "[subscription.publish]",
-    label: "publish",
-    about: "A publish to a JetStream subject, done when the stream has acknowledged it.",
-    keys: &[&SUBJECT, &PUBLISH_TIMEOUT, &CONCURRENCY],
-};
-
-static SUBJECT: Setting<Template> = Setting::new(
-    "subject",
-    Template,
-    Missing,
-    "The subject. Values are percent-encoded outside `[A-Za-z0-9_.-]`; an attribute that is not there becomes `_`. \
-     The pipeline's own source must not take it.",
-);
-static PUBLISH_TIMEOUT: Setting<Time> = Setting::new(
-    "timeout",
-    Time { min: MILLISECOND, max: MINUTE },
-    Default("\"5s\""),
-    "Longest wait for the publish ack.",
-);
-
-static RETRY: Section = Section {
-    header: "[subscription.retry]",
-    label: "retry",
-    about: "When a failed attempt is repeated. Either `schedule`, or `attempts`, `initial`, `multiplier` and `max`. \
-            An event whose retries are used up is dead-lettered as `exhausted`.",
-    keys: &[&SCHEDULE, &ATTEMPTS, &INITIAL, &MULTIPLIER, &MAX, &JITTER, &RETRY_AFTER_MAX, &GIVE_UP_ON],
-};
-
-const WAIT: Time = Time { min: MILLISECOND, max: Duration::from_secs(7 * 24 * 60 * 60) };
-
-static SCHEDULE: Setting<List<Time>> = Setting::new(
-    "schedule",
-    List { item: WAIT, max: RETRIES_MAX },
-    Default("[\"5s\", \"5m\", \"30m\", \"2h\", \"5h\", \"10h\", \"14h\", \"20h\", \"24h\"]"),
-    "The wait before each further attempt. Empty: no retries.",
-);
-static ATTEMPTS: Setting<Whole> = Setting::new(
-    "attempts",
-    Whole { min: 1, max: RETRIES_MAX as u64 + 1 },
-    Default("8"),
-    "Attempts in all, the first one included. With this, `initial`, `multiplier` or `max` there is no `schedule`.",
-);
-static INITIAL: Setting<Time> = Setting::new("initial", WAIT, Default("\"1s\""), "The first wait.");
-static MULTIPLIER: Setting<Number> =
-    Setting::new("multiplier", Number { min: 1.0, max: 100.0 }, Default("2.0"), "What each wait is multiplied by.");
-static MAX: Setting<Time> = Setting::new("max", WAIT, Default("\"1h\""), "The longest wait.");
-static JITTER: Setting<JitterKind> =
-    Setting::new("jitter", JitterKind, Default("0.2"), "How chance spreads each wait, so that retries don't come as one.");
-static RETRY_AFTER_MAX: Setting<Time> = Setting::new(
-    "retry_after_max",
-    Time { min: Duration::ZERO, max: Duration::from_secs(7 * 24 * 60 * 60) },
-    Default("\"1h\""),
-    "Longest time that an endpoint's `Retry-After` is obeyed for.",
-);
-static GIVE_UP_ON: Setting<List<Whole>> = Setting::new(
-    "give_up_on",
-    List { item: Whole { min: 300, max: 599 }, max: 300 },
-    Default("[]"),
-    "HTTP statuses that end in a dead letter at once, as `given_up`.",
-);
+use crate::model::{Name, SubjectTemplate};
+use crate::validate;
 
 /// Reads a file whose TOML is fine. `None` after a problem was reported.
-pub(super) fn read(file: &File<'_>, top: &Table<'_>, path: &Path, revision: String) -> Option<(Pipeline, Range<usize>)> {
+pub(super) fn read(
+    file: &File<'_>,
+    top: &Table<'_>,
+    path: &Path,
+    revision: String,
+) -> Option<(Pipeline, Range<usize>)> {
     let name = name(file, top, path);
     let source = top.one(&PIPELINE, &SOURCE_TABLE).and_then(|table| source(&table));
     let validate = top.one(&PIPELINE, &VALIDATE_TABLE).and_then(|table| validate(&table));
@@ -309,7 +47,7 @@ pub(super) fn read(file: &File<'_>, top: &Table<'_>, path: &Path, revision: Stri
 
 /// The name, and where it stands.
 fn name(file: &File<'_>, top: &Table<'_>, path: &Path) -> Option<(Name, Range<usize>)> {
-    if let Some(name) = top.optional(&NAME)? {
+    if let Some(name) = top.optional(&NAME).ok()? {
         return Some((name, top.given(&NAME).unwrap_or_default()));
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -326,7 +64,12 @@ fn source(table: &Table<'_>) -> Option<Source> {
     let subjects = table.get(&SUBJECTS);
     let start = table.get(&START);
     let max_in_flight = table.get(&MAX_IN_FLIGHT);
-    Some(Source { stream: stream?, subjects: subjects?, start: start?, max_in_flight: to_usize(max_in_flight?) })
+    Some(Source {
+        stream: stream?,
+        subjects: subjects?,
+        start: start?,
+        max_in_flight: to_usize(max_in_flight?),
+    })
 }
 
 fn validate(table: &Table<'_>) -> Option<validate::Settings> {
@@ -347,16 +90,22 @@ fn subscription(table: &Table<'_>, source: Option<&Source>, names: &mut Vec<Name
     if let (Some(name), Some(at)) = (&name, table.given(&SUBSCRIPTION_NAME)) {
         if names.contains(name) {
             let hint = "names of subscriptions are unique within their pipeline";
-            table.context(SUBSCRIPTION_NAME.key()).wrong(Code::Duplicate, &at, format!("is {:?} a second time", name.as_str()), hint);
+            table.context(SUBSCRIPTION_NAME.key()).wrong(
+                Code::Duplicate,
+                &at,
+                format!("is {:?} a second time", name.as_str()),
+                hint,
+            );
         }
         names.push(name.clone());
     }
     let types = table.get(&TYPES);
-    let matches = table.optional(&MATCH);
+    let matches = table.optional(&MATCH).ok();
     let steps: Vec<_> = table.many(&PIPELINE, &STEPS).into_iter().map(|table| step(&table?)).collect();
     let steps: Option<Vec<_>> = steps.into_iter().collect();
     let retry = table.one(&PIPELINE, &RETRY_TABLE).and_then(|table| retry(&table));
-    let target = target(table, source, retry.as_ref().map(|(retry, give_up_on)| (retry, give_up_on.as_slice())));
+    let target =
+        target(table, source, retry.as_ref().map(|(retry, give_up_on)| (retry, give_up_on.as_slice())));
     let filter = filter::Settings { types: types?, matches: matches? };
     let (target, concurrency) = target?;
     Some(Subscription { name: name?, filter, steps: steps?, target, concurrency, retry: retry?.0 })
@@ -372,10 +121,12 @@ fn step(table: &Table<'_>) -> Option<Step> {
     let isolation = table.get(&ISOLATION);
     let on_error = table.get(&ON_ERROR);
     let reference = reference?;
-    let settings_at = table.given(&SETTINGS).or_else(|| table.given(&TRANSFORM)).unwrap_or_default();
+    let reference_at = table.given(&TRANSFORM).unwrap_or_default();
+    let settings_at = table.given(&SETTINGS).unwrap_or_else(|| reference_at.clone());
     Some(Step {
         reference,
         settings: settings?,
+        reference_line: table.file.line(&reference_at),
         settings_line: table.file.line(&settings_at),
         timeout: timeout?,
         memory_bytes: memory_bytes?,
@@ -385,7 +136,11 @@ fn step(table: &Table<'_>) -> Option<Step> {
     })
 }
 
-fn target(table: &Table<'_>, source: Option<&Source>, retry: Option<(&Retry, &[u16])>) -> Option<(Target, usize)> {
+fn target(
+    table: &Table<'_>,
+    source: Option<&Source>,
+    retry: Option<(&Retry, &[u16])>,
+) -> Option<(Target, usize)> {
     let hint = "give exactly one of [subscription.deliver] and [subscription.publish]";
     match (table.given(&DELIVER_TABLE), table.given(&PUBLISH_TABLE)) {
         (None, None) => {
@@ -433,6 +188,11 @@ fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)
     let concurrency = table.get(&CONCURRENCY);
     let subject = subject?;
     let at = table.given(&SUBJECT).unwrap_or_default();
+    if subject.to_string().starts_with("hookmill.") {
+        let hint = "publish to a subject that doesn't start with hookmill.";
+        table.context(SUBJECT.key()).wrong(Code::BadSubject, &at, "is a subject of the engine's own", hint);
+        return None;
+    }
     source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
     Some((Target::Publish(Publish { subject, timeout: timeout? }), to_usize(concurrency?)))
 }
@@ -440,7 +200,11 @@ fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)
 /// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.
 fn no_loop(context: &Context<'_>, at: &Range<usize>, subject: &SubjectTemplate, source: &Source) -> bool {
     let all = ["events.>".to_owned()];
-    let takes = if source.subjects.is_empty() && source.stream == "HOOKMILL_EVENTS" { &all[..] } else { &source.subjects };
+    let takes = if source.subjects.is_empty() && source.stream == "HOOKMILL_EVENTS" {
+        &all[..]
+    } else {
+        &source.subjects
+    };
     let Some(pattern) = takes.iter().find(|pattern| subject.can_match(pattern)) else { return true };
     let hint = "publish to a subject that the source of this pipeline doesn't take";
     let said = format!("is \"{subject}\", which this pipeline's own source takes by \"{pattern}\"");
@@ -476,7 +240,12 @@ fn exponential_schedule(table: &Table<'_>) -> Option<Vec<Duration>> {
     let initial = initial?;
     if table.given(&INITIAL).is_some() && initial > max {
         let at = table.given(&INITIAL).unwrap_or_default();
-        table.context(INITIAL.key()).wrong(Code::Conflict, &at, "is longer than max", "make max longer, or initial shorter");
+        table.context(INITIAL.key()).wrong(
+            Code::Conflict,
+            &at,
+            "is longer than max",
+            "make max longer, or initial shorter",
+        );
         return None;
     }
     let waits = std::iter::successors(Some(initial.min(max)), |wait| {

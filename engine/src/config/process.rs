@@ -35,7 +35,17 @@ static NATS: Section = Section {
     about: "The connection to NATS (server 2.14 or newer, with JetStream). Log in with at most one of `credentials`, \
             `user` and `password`, and `token`.",
     keys: &[
-        &URL, &PREFIX, &REPLICAS, &CONNECT_TIMEOUT, &CREDENTIALS, &USER, &PASSWORD, &LOGIN_TOKEN, &CA, &CERT, &KEY,
+        &URL,
+        &PREFIX,
+        &REPLICAS,
+        &CONNECT_TIMEOUT,
+        &CREDENTIALS,
+        &USER,
+        &PASSWORD,
+        &LOGIN_TOKEN,
+        &CA,
+        &CERT,
+        &KEY,
     ],
 };
 
@@ -59,13 +69,14 @@ static REPLICAS: Setting<Whole> = Setting::new(
 );
 static CONNECT_TIMEOUT: Setting<Time> = Setting::new(
     "connect_timeout",
-    Time { min: Duration::from_secs(1), max: Duration::from_secs(600) },
+    Time { min: Duration::from_secs(1), max: Duration::from_mins(10) },
     Default("\"30s\""),
     "How long to wait at start for a server that stays away.",
 );
 static CREDENTIALS: Setting<FilePath> =
     Setting::new("credentials", FilePath, Nothing("none"), "A credentials file (`.creds`).");
-static USER: Setting<TextOrReference> = Setting::new("user", TextOrReference, Nothing("none"), "Needs `password`.");
+static USER: Setting<TextOrReference> =
+    Setting::new("user", TextOrReference, Nothing("none"), "Needs `password`.");
 static PASSWORD: Setting<Secret> = Setting::new("password", Secret, Nothing("none"), "Needs `user`.");
 static LOGIN_TOKEN: Setting<Secret> = Setting::new("token", Secret, Nothing("none"), "A token.");
 static CA: Setting<FilePath> = Setting::new(
@@ -76,7 +87,8 @@ static CA: Setting<FilePath> = Setting::new(
 );
 static CERT: Setting<FilePath> =
     Setting::new("cert", FilePath, Nothing("none"), "The engine's own certificate (PEM). Needs `key`.");
-static KEY: Setting<FilePath> = Setting::new("key", FilePath, Nothing("none"), "Its key (PEM). Needs `cert`.");
+static KEY: Setting<FilePath> =
+    Setting::new("key", FilePath, Nothing("none"), "Its key (PEM). Needs `cert`.");
 
 static EGRESS: Section = Section {
     header: "[egress]",
@@ -86,8 +98,12 @@ static EGRESS: Section = Section {
     keys: &[&ALLOW, &DENY, &PROXY],
 };
 
-static ALLOW: Setting<List<Cidr>> =
-    Setting::new("allow", List { item: Cidr, max: 1000 }, Default("[]"), "Networks that every endpoint may be in.");
+static ALLOW: Setting<List<Cidr>> = Setting::new(
+    "allow",
+    List { item: Cidr, max: 1000 },
+    Default("[]"),
+    "Networks that every endpoint may be in.",
+);
 static DENY: Setting<List<Cidr>> = Setting::new(
     "deny",
     List { item: Cidr, max: 1000 },
@@ -150,8 +166,8 @@ fn nats(table: &Table<'_>) -> Option<Nats> {
     let replicas = table.get(&REPLICAS);
     let connect_timeout = table.get(&CONNECT_TIMEOUT);
     let login = login(table);
-    let ca = table.optional(&CA);
-    let certificate = table.optional(&CERT).zip(table.optional(&KEY));
+    let ca = table.optional(&CA).ok();
+    let certificate = table.optional(&CERT).ok().zip(table.optional(&KEY).ok());
     let pairs = both(table, &CERT, &KEY);
     Some(Nats {
         url: url?,
@@ -165,10 +181,10 @@ fn nats(table: &Table<'_>) -> Option<Nats> {
 }
 
 fn login(table: &Table<'_>) -> Option<Login> {
-    let credentials = table.optional(&CREDENTIALS);
-    let user = table.optional(&USER);
-    let password = table.optional(&PASSWORD);
-    let token = table.optional(&LOGIN_TOKEN);
+    let credentials = table.optional(&CREDENTIALS).ok();
+    let user = table.optional(&USER).ok();
+    let password = table.optional(&PASSWORD).ok();
+    let token = table.optional(&LOGIN_TOKEN).ok();
     let paired = both(table, &USER, &PASSWORD);
     let ways: [&dyn About; 3] = [&CREDENTIALS, &USER, &LOGIN_TOKEN];
     let given: Vec<_> = ways.into_iter().filter_map(|way| Some((way.key(), table.given(way)?))).collect();
@@ -194,7 +210,12 @@ fn both(table: &Table<'_>, one: &dyn About, other: &dyn About) -> bool {
         (None, Some(at)) => (other.key(), at, one.key()),
         (Some(_), Some(_)) | (None, None) => return true,
     };
-    table.context(lonely).wrong(Code::Conflict, &at, format!("stands without {missing}"), "give both or neither");
+    table.context(lonely).wrong(
+        Code::Conflict,
+        &at,
+        format!("stands without {missing}"),
+        "give both or neither",
+    );
     false
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::pipeline::PIPELINE;
+use super::keys::PIPELINE;
 use super::process::PROCESS;
 use super::setting::{Absent, Row, Section};
 

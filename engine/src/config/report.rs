@@ -1,6 +1,6 @@
 //! Problems of the files a user writes: what, where and how to mend it, with a code that never changes its meaning.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use serde::Serialize;
@@ -196,7 +196,7 @@ pub fn errors_page() -> String {
          `hookmill check` reports every problem of every file in one run. A code keeps its meaning for ever.\n\n",
     );
     for code in Code::ALL {
-        page.push_str(&format!("## {code}: {}\n\n{}\n\n", code.title(), code.help()));
+        let _ = writeln!(page, "## {code}: {}\n\n{}\n", code.title(), code.help());
     }
     page.truncate(page.trim_end().len());
     page.push('\n');

@@ -36,7 +36,9 @@ impl<'t> File<'t> {
             let (line, column) = place(self.text, &error.span().unwrap_or_default());
             let message = format!("not TOML: {}", error.message().trim());
             let problem = Problem::new(Code::Syntax, self.label, message).at(line, column);
-            self.problems.borrow_mut().push(problem.hint("strings are in quotes, tables in [ ], and no key stands twice"));
+            self.problems
+                .borrow_mut()
+                .push(problem.hint("strings are in quotes, tables in [ ], and no key stands twice"));
         }
         errors.is_empty().then_some(table)
     }
@@ -45,6 +47,11 @@ impl<'t> File<'t> {
         let (line, column) = place(self.text, at);
         let problem = Problem::new(code, self.label, message).at(line, column).key(key).hint(hint);
         self.problems.borrow_mut().push(problem);
+    }
+
+    /// Whether nothing was found wrong so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.problems.borrow().is_empty()
     }
 
     pub(super) fn line(&self, at: &Range<usize>) -> usize {
@@ -225,6 +232,9 @@ impl Section {
     }
 }
 
+/// A problem was found and is in the file's list.
+pub(super) struct Reported;
+
 /// A table of a file, read by the keys of its section.
 pub(super) struct Table<'f> {
     pub(super) file: &'f File<'f>,
@@ -316,10 +326,10 @@ impl<'f> Table<'f> {
         }
     }
 
-    /// The value if the key is there; the outer `None` after a problem was reported.
-    pub(super) fn optional<K: Kind>(&self, setting: &Setting<K>) -> Option<Option<K::Value>> {
-        let found = self.map.get(setting.key);
-        found.map_or(Some(None), |found| setting.kind.read(&self.context(setting.key), found).map(Some))
+    /// The value if the key is there.
+    pub(super) fn optional<K: Kind>(&self, setting: &Setting<K>) -> Result<Option<K::Value>, Reported> {
+        let Some(found) = self.map.get(setting.key) else { return Ok(None) };
+        setting.kind.read(&self.context(setting.key), found).map(Some).ok_or(Reported)
     }
 
     /// The table below; an empty one where it is left out, so that all its defaults count.

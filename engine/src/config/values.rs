@@ -1,8 +1,5 @@
-//! Kinds of values that mean something to the engine: references, URLs, headers, subjects, schemas, modules.
+//! Kinds of values that mean something to the engine: references, URLs, headers, subjects.
 
-use std::path::{Path, PathBuf};
-
-use serde_json::Value as Json;
 use toml::de::DeValue;
 
 use super::checked::{Jitter, Start};
@@ -10,7 +7,6 @@ use super::kinds::{Number, Text, quoted};
 use super::report::Code;
 use super::setting::{Context, Found, Kind};
 use crate::model::{SecretRef, SubjectTemplate, Timestamp, subject};
-use crate::schema::{Schema, SchemaError};
 
 const REFERENCE: &str = "{ env = \"NAME\" } or { file = \"path\" }, each with an optional prefix";
 
@@ -41,7 +37,14 @@ impl Kind for TextOrReference {
     type Value = SecretRef;
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
-        if found.get_ref().is_str() { Text.read(context, found).map(SecretRef::Plain) } else { reference(context, found) }
+        match found.get_ref() {
+            DeValue::String(_) => Text.read(context, found).map(SecretRef::Plain),
+            DeValue::Table(_) => reference(context, found),
+            _ => {
+                context.wrong_type(found, "a string or a reference", self.describe());
+                None
+            }
+        }
     }
 
     fn describe(&self) -> String {
@@ -73,13 +76,14 @@ fn reference(context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
         (Some(name), None) if !name.is_empty() && !name.contains(['=', '\0', ' ', '$']) => {
             return Some(SecretRef::Env { name: name.to_owned(), prefix });
         }
-        (None, Some(file)) if !file.is_empty() => {
-            return Some(SecretRef::File { path: context.file.folder.join(file), prefix });
+        (None, Some(path)) if !path.is_empty() => {
+            return Some(SecretRef::File { path: context.file.folder.join(path), prefix });
         }
-        (Some(_), Some(_)) => "names both env and file".to_owned(),
-        (None, None) => "names neither env nor file".to_owned(),
-        (Some(name), None) => format!("names the variable {}, which can't exist", quoted(name)),
-        (None, Some(_)) => "names an empty path".to_owned(),
+        (Some(_), Some(_)) => "names both env and file",
+        (None, None) => "names neither env nor file",
+        // Not shown: what can't be a name may well be the secret itself.
+        (Some(_), None) => "names a variable that can't exist",
+        (None, Some(_)) => "names an empty path",
     };
     context.wrong(Code::BadReference, &found.span(), what, REFERENCE);
     None
@@ -92,9 +96,16 @@ impl Kind for Url {
     type Value = SecretRef;
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
-        let Some(text) = found.get_ref().as_str() else { return reference(context, found) };
+        let text = match found.get_ref() {
+            DeValue::String(text) => text,
+            DeValue::Table(_) => return reference(context, found),
+            _ => {
+                context.wrong_type(found, "a string or a reference", self.describe());
+                return None;
+            }
+        };
         match check_url(text) {
-            Ok(()) => Some(SecretRef::Plain(text.to_owned())),
+            Ok(()) => Some(SecretRef::Plain(text.to_string())),
             // The URL itself is not shown: its path and query may hold a secret.
             Err(what) => {
                 context.wrong(Code::BadUrl, &found.span(), what, self.describe());
@@ -142,7 +153,12 @@ impl Kind for Headers {
             }
             let lower = name.get_ref().to_ascii_lowercase();
             if headers.iter().flatten().any(|(known, _)| *known == lower) {
-                of_one.wrong(Code::BadHeader, &name.span(), "is set twice", "case doesn't count in names of headers");
+                of_one.wrong(
+                    Code::BadHeader,
+                    &name.span(),
+                    "is set twice",
+                    "case doesn't count in names of headers",
+                );
             }
             let value = header_value(&of_one, value);
             headers.push(checked.ok().and(value).map(|value| (lower, value)));
@@ -303,7 +319,12 @@ impl Kind for JitterKind {
         match found.get_ref().as_str() {
             Some("full") => Some(Jitter::Full),
             Some(text) => {
-                context.wrong(Code::NotAChoice, &found.span(), format!("is {}", quoted(text)), self.describe());
+                context.wrong(
+                    Code::NotAChoice,
+                    &found.span(),
+                    format!("is {}", quoted(text)),
+                    self.describe(),
+                );
                 None
             }
             None => Number { min: 0.0, max: 1.0 }.read(context, found).map(Jitter::Around),
@@ -316,157 +337,6 @@ impl Kind for JitterKind {
     }
 }
 
-/// The file of a schema, compiled.
-pub(super) struct SchemaFile;
-
-impl Kind for SchemaFile {
-    type Value = (String, Schema);
-
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value> {
-        let label = Text.read(context, found)?;
-        let path = context.file.folder.join(&label);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) => {
-                let said = format!("names {}, which can't be read: {}", quoted(&label), error.kind());
-                context.wrong(Code::SchemaMissing, &found.span(), said, looked_for(&path));
-                return None;
-            }
-        };
-        match Schema::compile(&text, &path) {
-            Ok(schema) => Some((label, schema)),
-            Err(error) => {
-                let (code, hint) = schema_help(&error);
-                context.wrong(code, &found.span(), format!("can't be used: {error}"), hint);
-                None
-            }
-        }
-    }
-
-    fn describe(&self) -> String {
-        "a path to a JSON Schema, from the folder of this file".to_owned()
-    }
-}
-
-fn schema_help(error: &SchemaError) -> (Code, &'static str) {
-    match error {
-        SchemaError::NotJson { .. } => (Code::SchemaNotJson, "mend the schema file; line and column are its own"),
-        SchemaError::NotSchema { .. } | SchemaError::Draft { .. } => (Code::SchemaInvalid, "mend the schema file there"),
-        SchemaError::Reference { .. } => {
-            (Code::SchemaReference, "$ref may lead into the schema itself or to files in its folder and below")
-        }
-    }
-}
-
-fn looked_for(path: &Path) -> String {
-    format!("it was looked for at {}", path.display())
-}
-
-/// A schema that stands in the pipeline file itself.
-pub(super) struct Match;
-
-impl Kind for Match {
-    type Value = Schema;
-
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Schema> {
-        let value = JsonTable.read(context, found)?;
-        match Schema::from_value(&value, "match") {
-            Ok(schema) => Some(schema),
-            Err(error) => {
-                context.wrong(Code::BadMatch, &found.span(), format!("can't be used: {error}"), self.describe());
-                None
-            }
-        }
-    }
-
-    fn describe(&self) -> String {
-        "a JSON Schema, written as TOML".to_owned()
-    }
-}
-
-/// A table that is handed on as JSON.
-pub(super) struct JsonTable;
-
-impl Kind for JsonTable {
-    type Value = Json;
-
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
-        if !found.get_ref().is_table() {
-            context.wrong_type(found, "a table", self.describe());
-            return None;
-        }
-        json(context, found)
-    }
-
-    fn describe(&self) -> String {
-        "a table".to_owned()
-    }
-}
-
-fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
-    let number = match found.get_ref() {
-        DeValue::String(text) => return Some(Json::String(text.to_string())),
-        DeValue::Boolean(yes) => return Some(Json::Bool(*yes)),
-        DeValue::Datetime(time) => return Some(Json::String(time.to_string())),
-        DeValue::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
-            return items.into_iter().collect::<Option<_>>().map(Json::Array);
-        }
-        DeValue::Table(table) => {
-            let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(context, value)));
-            let pairs: Vec<_> = pairs.collect();
-            let pairs = pairs.into_iter().map(|(key, value)| value.map(|value| (key, value)));
-            return pairs.collect::<Option<_>>().map(Json::Object);
-        }
-        DeValue::Integer(integer) => {
-            i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(serde_json::Number::from)
-        }
-        DeValue::Float(float) => float.as_str().parse().ok().and_then(serde_json::Number::from_f64),
-    };
-    if number.is_none() {
-        context.wrong(Code::BadSettings, &found.span(), "has a number that JSON can't hold", "use a finite number");
-    }
-    number.map(Json::Number)
-}
-
-/// The path of a module.
-pub(super) struct ModulePath;
-
-impl Kind for ModulePath {
-    type Value = PathBuf;
-
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<PathBuf> {
-        let text = context.text(found, self.describe())?;
-        if !text.starts_with("./") && !text.starts_with("../") {
-            let (code, said) = if text.contains('@') {
-                (Code::NotAvailable, format!("is {}: names and versions are not available in this version", quoted(text)))
-            } else {
-                (Code::ModuleReference, format!("is {}", quoted(text)))
-            };
-            context.wrong(code, &found.span(), said, "use a path that starts with ./ or ../ for now");
-            return None;
-        }
-        let path = context.file.folder.join(text);
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(path),
-            Ok(_) => {
-                let said = format!("names {}, which is no file", quoted(text));
-                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
-                None
-            }
-            Err(error) => {
-                let said = format!("names {}, which can't be read: {}", quoted(text), error.kind());
-                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
-                None
-            }
-        }
-    }
-
-    fn describe(&self) -> String {
-        "a path to a WebAssembly component that starts with ./ or ../, from the folder of this file".to_owned()
-    }
-}
-
 /// The servers of NATS: one URL, or several in a list.
 pub(super) struct NatsUrls;
 
@@ -475,9 +345,12 @@ impl Kind for NatsUrls {
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Vec<String>> {
         match found.get_ref() {
-            DeValue::String(text) => text.split(',').map(|url| nats_url(context, found, url.trim())).collect(),
+            DeValue::String(text) => {
+                text.split(',').map(|url| nats_url(context, found, url.trim())).collect()
+            }
             DeValue::Array(items) if !items.is_empty() => {
-                let one = |item| context.text(item, self.describe()).and_then(|url| nats_url(context, item, url));
+                let one =
+                    |item| context.text(item, self.describe()).and_then(|url| nats_url(context, item, url));
                 let urls: Vec<_> = items.iter().map(one).collect();
                 urls.into_iter().collect()
             }
@@ -495,7 +368,8 @@ impl Kind for NatsUrls {
 
 fn nats_url(context: &Context<'_>, found: &Found<'_>, text: &str) -> Option<String> {
     let fine = url::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "nats" | "tls" | "ws" | "wss") && url.host_str().is_some_and(|host| !host.is_empty())
+        matches!(url.scheme(), "nats" | "tls" | "ws" | "wss")
+            && url.host_str().is_some_and(|host| !host.is_empty())
     });
     if !fine {
         context.wrong(Code::BadUrl, &found.span(), "is no URL of a NATS server", NatsUrls.describe());

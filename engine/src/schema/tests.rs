@@ -102,7 +102,7 @@ fn what_is_no_schema_is_refused_at_its_place() {
         ("torn.json", "DIR/torn.json is not JSON: line 2, column 11: expected value"),
         (
             "type.json",
-            "DIR/type.json is not a JSON Schema: at /properties/total/type: \"nubmer\" is not valid under any of the schemas listed in the 'anyOf' keyword",
+            "DIR/type.json is not a JSON Schema: at /properties/total/type: \"nubmer\" can't stand there",
         ),
         (
             "nowhere.json",
@@ -110,7 +110,7 @@ fn what_is_no_schema_is_refused_at_its_place() {
         ),
         (
             "old.json",
-            "DIR/old.json has a $schema that is not known: Draft4; known are drafts 2020-12, 2019-09 and 7",
+            "DIR/old.json has a $schema that is not known: http://json-schema.org/draft-04/schema#; known are drafts 2020-12, 2019-09 and 7",
         ),
         (
             "made-up.json",

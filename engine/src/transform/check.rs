@@ -42,7 +42,10 @@ pub(super) fn split_count(found: usize) -> Result<(), Problem> {
 
 /// All outputs together, names and values of headers and attributes and the data.
 pub(super) fn total_size(outputs: &[Output], max: u64) -> Result<(), Problem> {
-    let found = outputs.iter().map(|output| event_bytes(&output.event) + header_bytes(&output.headers)).sum::<usize>();
+    let found = outputs
+        .iter()
+        .map(|output| event_bytes(&output.event) + header_bytes(&output.headers))
+        .sum::<usize>();
     let found = found as u64;
     if found > max { Err(Problem::Size { found, max: size_text(max) }) } else { Ok(()) }
 }
@@ -63,7 +66,8 @@ pub(super) fn headers(headers: &[Header]) -> Result<(), Problem> {
 }
 
 fn header_problem(header: &Header) -> Option<&'static str> {
-    let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let token =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let printable = |byte: u8| matches!(byte, b' '..=b'~');
     if header.name.is_empty() || !header.name.bytes().all(token) {
         Some("is not a header name: names are lower-case letters, digits and !#$%&'*+-.^_`|~")
@@ -116,8 +120,20 @@ mod tests {
     #[test]
     fn headers_that_others_set_are_reserved() {
         let reserved = [
-            "webhook-id", "webhook-signature", "ce-id", "host", "content-type", "content-length", "transfer-encoding",
-            "connection", "keep-alive", "te", "trailer", "upgrade", "proxy-authorization", "traceparent",
+            "webhook-id",
+            "webhook-signature",
+            "ce-id",
+            "host",
+            "content-type",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "te",
+            "trailer",
+            "upgrade",
+            "proxy-authorization",
+            "traceparent",
         ];
         for name in reserved {
             assert_eq!(one(name, "x"), Err(format!("header {name:?} is reserved: a transform can't set it")));
@@ -158,6 +174,9 @@ mod tests {
     #[test]
     fn a_split_is_bounded() {
         assert!(split_count(1024).is_ok());
-        assert_eq!(split_count(1025).unwrap_err().to_string(), "it splits into 1025 events, the most is 1024");
+        assert_eq!(
+            split_count(1025).unwrap_err().to_string(),
+            "it splits into 1025 events, the most is 1024"
+        );
     }
 }

@@ -69,7 +69,10 @@ pub(super) fn verdict(verdict: types::Verdict, input: &Event, output_bytes: u64)
             check::split_count(found.len())?;
             check::total_size(&found, output_bytes)?;
             let numbered = found.into_iter().enumerate();
-            numbered.map(|(index, found)| part(index, found, input)).collect::<Result<_, _>>().map(Verdict::Split)
+            numbered
+                .map(|(index, found)| part(index, found, input))
+                .collect::<Result<_, _>>()
+                .map(Verdict::Split)
         }
     }
 }
@@ -116,9 +119,8 @@ fn check_data(event: &Event, input: &Event) -> Result<(), Problem> {
     let named = event.datacontenttype.as_deref();
     let declares_json = matches!(Data::classify(named, Bytes::from_static(b"0")), Data::Json(_));
     let untouched = input.data.as_ref() == Some(data);
-    let unnamed_binary = named.is_none()
-        && input.datacontenttype.is_none()
-        && matches!(input.data, Some(Data::Binary(_)));
+    let unnamed_binary =
+        named.is_none() && input.datacontenttype.is_none() && matches!(input.data, Some(Data::Binary(_)));
     if !declares_json || untouched || unnamed_binary {
         return Ok(());
     }

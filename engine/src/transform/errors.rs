@@ -95,7 +95,9 @@ pub enum ModuleError {
         hint: &'static str,
     },
     /// It exports no handler of this contract.
-    #[error("module {name} doesn't export hookmill:transform/handler@0.1.0{found}; build it against the WIT of this version")]
+    #[error(
+        "module {name} doesn't export hookmill:transform/handler@0.1.0{found}; build it against the WIT of this version"
+    )]
     NoHandler {
         /// The module.
         name: String,
@@ -103,7 +105,9 @@ pub enum ModuleError {
         found: String,
     },
     /// Names are right, types are not.
-    #[error("module {name} breaks the hookmill:transform contract: {problem}; build it against the WIT of this version")]
+    #[error(
+        "module {name} breaks the hookmill:transform contract: {problem}; build it against the WIT of this version"
+    )]
     Contract {
         /// The module.
         name: String,
@@ -171,7 +175,10 @@ impl Broken {
             Self::Timeout { doing, after } => format!("{doing} took longer than {after:?}"),
             Self::Trap(text) => format!("it trapped: {text}"),
             Self::Memory { limit_bytes } => {
-                format!("it needs more than memory = {:?}; raise `memory` of the step", size_text(*limit_bytes))
+                format!(
+                    "it needs more than memory = {:?}; raise `memory` of the step",
+                    size_text(*limit_bytes)
+                )
             }
             Self::Table { elements_max } => format!("it needs a table of more than {elements_max} elements"),
             Self::Return { problem, output_bytes } => format!(
@@ -193,11 +200,14 @@ impl Broken {
     /// The fault of an event that met this.
     pub(super) fn fault(&self, module: &str) -> Fault {
         let detail = format!("module {module}: {}", self.problem());
-        let never = |code| Fault::never(Stage::Transform, code, Whose::Module, Reason::Rejected, detail.clone());
+        let never =
+            |code| Fault::never(Stage::Transform, code, Whose::Module, Reason::Rejected, detail.clone());
         let later = |code, whose, reason| Fault::later(Stage::Transform, code, whose, reason, detail.clone());
         match self {
             Self::Timeout { .. } => later(Code::StepTimeout, Whose::Module, Reason::StepTimeout),
-            Self::Trap(_) | Self::Memory { .. } | Self::Table { .. } | Self::Settings(_) => never(Code::GuestTrap),
+            Self::Trap(_) | Self::Memory { .. } | Self::Table { .. } | Self::Settings(_) => {
+                never(Code::GuestTrap)
+            }
             Self::Return { .. } => never(Code::GuestOutput),
             Self::HostMemory { .. } | Self::HostInstances { .. } => {
                 later(Code::StepTimeout, Whose::Operator, Reason::StepTimeout)

@@ -95,7 +95,11 @@ impl Host {
     }
 
     /// [`Host::load`] on a thread for blocking work.
-    pub async fn load_in_background(self: &Arc<Self>, name: &str, bytes: bytes::Bytes) -> Result<Module, ModuleError> {
+    pub async fn load_in_background(
+        self: &Arc<Self>,
+        name: &str,
+        bytes: bytes::Bytes,
+    ) -> Result<Module, ModuleError> {
         let (host, name) = (Arc::clone(self), name.to_owned());
         let load = tokio::task::spawn_blocking(move || host.load(&name, &bytes));
         load.await.expect("loading doesn't panic, and nobody aborts it")
@@ -140,7 +144,7 @@ impl Host {
     }
 
     /// Ends one idle instance, of the step that has most of them.
-    fn evict(&self) {
+    pub(super) fn evict(&self) {
         let all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let most = all.iter().filter_map(Weak::upgrade).max_by_key(|idle| idle.len());
         drop(all);

@@ -128,7 +128,8 @@ impl Instance {
         let meter = Meter::new(limits.queue.clone());
         let limiter = Limiter::new(Arc::clone(&limits.memory), limits.memory_bytes);
         let log_bytes_left = LOG_BYTES_MAX;
-        let state = State { module, limiter, meter: Arc::clone(&meter), log_bytes_left, log_dropped: 0, wasi: None };
+        let state =
+            State { module, limiter, meter: Arc::clone(&meter), log_bytes_left, log_dropped: 0, wasi: None };
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|store| Ok(store.data().meter.next_slice()));

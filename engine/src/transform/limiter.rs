@@ -77,7 +77,12 @@ impl Drop for Limiter {
 impl ResourceLimiter for Limiter {
     /// Growth that is allowed here and fails all the same stays counted: giving it back in `memory_grow_failed` would
     /// let a guest lower its count, as that is called for growth that was never asked for here, too.
-    fn memory_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if max.is_some_and(|max| desired > max) {
             return Ok(false);
         }

@@ -103,9 +103,11 @@ fn component_bytes<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, Mod
     match bytes.get(..8) {
         Some(b"\0asm\x01\0\0\0") => encode(name, bytes).map(Cow::Owned),
         Some(b"\0asm\x0d\0\x01\0") => Ok(Cow::Borrowed(bytes)),
-        Some([b'\0', b'a', b's', b'm', ..]) => not_wasm("an encoding of a version that isn't known here"),
+        _ if bytes.starts_with(b"\0asm") => not_wasm("an encoding of a version that isn't known here"),
         _ if bytes.is_empty() => not_wasm("the file is empty"),
-        _ if bytes.starts_with(b"version https://git-lfs") => not_wasm("a Git LFS pointer; run `git lfs pull`"),
+        _ if bytes.starts_with(b"version https://git-lfs") => {
+            not_wasm("a Git LFS pointer; run `git lfs pull`")
+        }
         _ if bytes.trim_ascii_start().starts_with(b"(") => {
             not_wasm("WebAssembly text; make it binary with `wasm-tools parse`")
         }
@@ -119,13 +121,15 @@ fn encode(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
         let (name, problem) = (name.to_owned(), guest_text(error.to_string()));
         ModuleError::Encode { name, problem, hint }
     };
-    let (stripped, _) = wit_component::metadata::decode(bytes).map_err(|error| refused(&chain(error.chain()), ""))?;
+    let (stripped, _) =
+        wit_component::metadata::decode(bytes).map_err(|error| refused(&chain(error.chain()), ""))?;
     if stripped.is_none() {
         return Err(ModuleError::NoContract { name: name.to_owned() });
     }
-    let encoded =
-        ComponentEncoder::default().validate(true).module(bytes).and_then(ComponentEncoder::encode);
-    encoded.map_err(|error| refused(&chain(error.chain()), "; Rust: build for wasm32-unknown-unknown, not wasm32-wasip1"))
+    let encoded = ComponentEncoder::default().validate(true).module(bytes).and_then(ComponentEncoder::encode);
+    encoded.map_err(|error| {
+        refused(&chain(error.chain()), "; Rust: build for wasm32-unknown-unknown, not wasm32-wasip1")
+    })
 }
 
 fn check_imports(engine: &Engine, name: &str, component: &Component) -> Result<(), ModuleError> {

@@ -58,17 +58,16 @@ impl Step {
 
     /// Runs one event. Takes at most [`Step::longest`]; dropping the future ends the guest.
     pub async fn apply(&self, event: &Event) -> Result<Verdict, Fault> {
-        let broken = |broken: Broken| broken.fault(self.module.name());
         let idle = if self.isolation == Isolation::Instance { self.idle.take() } else { None };
         let mut instance = match idle {
             Some(instance) => instance,
-            None => self.fresh().await.map_err(broken)?,
+            None => self.fresh().await.map_err(|broken| self.broken(&broken))?,
         };
         let extensions = convert::extensions(event);
         let call = instance.apply(convert::event(event, &extensions));
         let answer = match tokio::time::timeout(self.timeout, call).await {
-            Ok(answer) => answer.map_err(broken)?,
-            Err(_) => return Err(broken(Broken::Timeout { doing: "the call", after: self.timeout })),
+            Ok(answer) => answer.map_err(|broken| self.broken(&broken))?,
+            Err(_) => return Err(self.broken(&Broken::Timeout { doing: "the call", after: self.timeout })),
         };
         self.keep(instance);
         match answer {
@@ -118,8 +117,17 @@ impl Step {
         }
     }
 
+    fn broken(&self, broken: &Broken) -> Fault {
+        if matches!(broken, Broken::HostMemory { .. }) {
+            // The memory of an idle instance may be what the next attempt needs.
+            self.host.evict();
+        }
+        broken.fault(self.module.name())
+    }
+
     fn bad_output(&self, problem: &convert::Problem) -> Fault {
-        let detail = format!("module {}: what it returned breaks the contract: {problem}", self.module.name());
+        let detail =
+            format!("module {}: what it returned breaks the contract: {problem}", self.module.name());
         Fault::never(Stage::Transform, Code::GuestOutput, Whose::Module, Reason::Rejected, detail)
     }
 

@@ -166,7 +166,7 @@ impl Guest {
   (func (export "hookmill:transform/handler@0.1.0#configure") (param i32 i32) (result i32)
     {configure}
     (i32.const 16))
-  (func (export "hookmill:transform/handler@0.1.0#apply") (param i32) (result i32)
+  (func (export "hookmill:transform/handler@0.1.0#apply") (param i32) (result i32) (local $n i32) (local $end i64)
     (global.set $free (i32.const {free}))
     {apply}
     (i32.const {ANSWER})))"#
@@ -180,7 +180,8 @@ pub(super) fn embed(text: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str("transform.wit", WIT).unwrap();
     let world = resolve.select_world(&[package], Some("transform")).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
+        .unwrap();
     module
 }
 

@@ -13,7 +13,8 @@ use crate::model::{Fault, Value, Verdict};
 
 const SPIN: &str = "(loop $l (br $l))";
 
-const GROW: &str = "(block $full (loop $l (br_if $full (i32.eq (i32.const -1) (memory.grow (i32.const 16)))) (br $l)))";
+const GROW: &str =
+    "(block $full (loop $l (br_if $full (i32.eq (i32.const -1) (memory.grow (i32.const 16)))) (br $l)))";
 
 async fn fault(guest: &Guest, settings: Settings) -> Fault {
     step(&host(), guest, settings).await.apply(&event()).await.unwrap_err()
@@ -36,7 +37,10 @@ async fn a_guest_that_spins_in_configure_is_found_at_load() {
     let host = host();
     let module = host.load("slow", &Guest::keep().configure(SPIN).core()).unwrap();
     let error = Step::new(host, module, Settings::default()).await.unwrap_err();
-    assert_eq!(error.to_string(), "module slow can't be configured: starting and configuring it took longer than 2s");
+    assert_eq!(
+        error.to_string(),
+        "module slow can't be configured: starting and configuring it took longer than 2s"
+    );
 }
 
 /// Eight spinning calls at once, and between them the calls of another step: they must all be through before the
@@ -79,7 +83,7 @@ async fn a_slow_call_gets_its_turn_beside_spinning_ones_of_another_step() {
     let long = Settings { timeout: Duration::from_secs(10), ..Settings::default() };
     let bad = Arc::new(step(&host, &Guest::keep().apply(SPIN), long.clone()).await);
     // Works for 60 ms by its own clock, well beyond the free time.
-    let work = "(local $end i64) (local.set $end (i64.add (call $now) (i64.const 60)))
+    let work = "(local.set $end (i64.add (call $now) (i64.const 60)))
         (loop $l (br_if $l (i64.lt_u (call $now) (local.get $end))))";
     let slow = step(&host, &Guest::keep().apply(work), long).await;
     let mut spinning = JoinSet::new();
@@ -96,7 +100,10 @@ async fn a_slow_call_gets_its_turn_beside_spinning_ones_of_another_step() {
 #[tokio::test]
 async fn a_trap_is_for_good() {
     let fault = fault(&Guest::keep().apply("unreachable"), Settings::default()).await;
-    assert_eq!((fault.code, fault.whose, fault.again), (Code::GuestTrap, Whose::Module, Again::Never(Reason::Rejected)));
+    assert_eq!(
+        (fault.code, fault.whose, fault.again),
+        (Code::GuestTrap, Whose::Module, Again::Never(Reason::Rejected))
+    );
     assert_eq!(fault.detail, "module guest: it trapped: wasm trap: wasm `unreachable` instruction executed");
 }
 
@@ -140,10 +147,19 @@ async fn the_memory_of_all_guests_together_is_bounded() {
         error.to_string(),
         "memory = \"21MiB\" is more than the \"20MiB\" that all transforms share (limits.memory in hookmill.toml)"
     );
-    let _other = Step::new(Arc::clone(&host), module.clone(), own(20 << 20)).await.unwrap();
-    let step = Step::new(host, module, own(20 << 20)).await.unwrap();
+    let hoard = Guest::keep().configure("(drop (memory.grow (i32.const 160)))");
+    let hoarder = step(&host, &hoard, own(15 << 20)).await;
+    let step = Step::new(host, module, own(15 << 20)).await.unwrap();
     let fault = step.apply(&event()).await.unwrap_err();
     assert_eq!((fault.whose, fault.code), (Whose::Operator, Code::StepTimeout), "{fault}");
+    assert_eq!(
+        fault.detail,
+        "module guest: all transforms together use limits.memory = \"20MiB\"; raise it in hookmill.toml"
+    );
+    // The idle instance of the other step had to go: now there is room up to the step's own limit.
+    let fault = step.apply(&event()).await.unwrap_err();
+    assert_eq!(fault.whose, Whose::Module, "{fault}");
+    assert_eq!(hoarder.apply(&event()).await, Ok(Verdict::Keep));
 }
 
 #[tokio::test]
@@ -179,7 +195,11 @@ async fn malformed_output_never_goes_on() {
     let twice = [extension("a"), extension("a")].concat();
     let cases: [(EventParts, &[(&str, &str)], &str); 12] = [
         (EventParts { id: String::new(), ..parts() }, &[], "attribute id is empty"),
-        (EventParts { source: "a b".into(), ..parts() }, &[], "source is \"a b\", which is not a URI-reference"),
+        (
+            EventParts { source: "a b".into(), ..parts() },
+            &[],
+            "source is \"a b\", which is not a URI-reference",
+        ),
         (EventParts { ty: "a\nb".into(), ..parts() }, &[], "control character"),
         (EventParts { time: Some("noon".into()), ..parts() }, &[], "time is \"noon\", which is not RFC 3339"),
         (EventParts { extensions: extension("Not_OK"), ..parts() }, &[], "is not an attribute name"),
@@ -187,8 +207,16 @@ async fn malformed_output_never_goes_on() {
         (EventParts { extensions: extension("data"), ..parts() }, &[], "can't be an extension"),
         (EventParts { extensions: twice, ..parts() }, &[], "more than once"),
         (EventParts { data: Some("{".into()), ..parts() }, &[], "the data is not JSON"),
-        (parts(), &[("x-a", "b\r\nwebhook-id: msg_1")], "header \"x-a\" has a value with a control character"),
-        (parts(), &[("x-ok", "1"), ("webhook-signature", "v1,x")], "header \"webhook-signature\" is reserved"),
+        (
+            parts(),
+            &[("x-a", "b\r\nwebhook-id: msg_1")],
+            "header \"x-a\" has a value with a control character",
+        ),
+        (
+            parts(),
+            &[("x-ok", "1"), ("webhook-signature", "v1,x")],
+            "header \"webhook-signature\" is reserved",
+        ),
         (parts(), &[("content-length", "0")], "header \"content-length\" is reserved"),
     ];
     let host = host();

@@ -1,5 +1,6 @@
 //! Guests that behave and guests that don't, through the front door.
 
 mod calls;
+mod guests;
 mod limits;
 mod modules;

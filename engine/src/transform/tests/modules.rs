@@ -46,8 +46,11 @@ fn what_is_no_wasm_is_told_apart() {
     let cases: [(&[u8], &str); 7] = [
         (b"", "module m is no WebAssembly: the file is empty"),
         (b"#!/bin/sh\n", "module m is no WebAssembly: it doesn't begin with \\0asm"),
-        (b"\0asm", "module m doesn't compile"),
-        (b"  (module)", "module m is no WebAssembly: WebAssembly text; make it binary with `wasm-tools parse`"),
+        (b"\0asm", "module m is no WebAssembly: an encoding of a version that isn't known here"),
+        (
+            b"  (module)",
+            "module m is no WebAssembly: WebAssembly text; make it binary with `wasm-tools parse`",
+        ),
         (b"\0asm\x02\0\0\0", "module m is no WebAssembly: an encoding of a version that isn't known here"),
         (b"version https://git-lfs.github.com/spec/v1\n", "module m is no WebAssembly: a Git LFS pointer"),
         (b"\0asm\x0d\0\x01\0\xff\xff", "module m doesn't compile"),
@@ -100,10 +103,16 @@ fn unknown_imports_are_named_with_what_helps() {
         refused(&wat::parse_str(text).unwrap()).to_string()
     };
     let error = importing("wasi:http/outgoing-handler@0.2.10");
-    assert!(error.starts_with("module m imports wasi:http/outgoing-handler@0.2.10, which no transform gets"), "{error}");
+    assert!(
+        error.starts_with("module m imports wasi:http/outgoing-handler@0.2.10, which no transform gets"),
+        "{error}"
+    );
     assert!(error.contains("disableFeatures"), "{error}");
     let error = importing("acme:database/query@1.0.0");
-    assert!(error.starts_with("module m imports acme:database/query@1.0.0, which no transform gets"), "{error}");
+    assert!(
+        error.starts_with("module m imports acme:database/query@1.0.0, which no transform gets"),
+        "{error}"
+    );
     let error = importing("hookmill:transform/log@0.2.0");
     assert!(error.contains("another version of the contract"), "{error}");
 }
@@ -142,12 +151,10 @@ fn a_handler_of_another_shape_is_refused() {
 
 #[test]
 fn a_module_has_a_largest_size() {
-    let host = Host::new(HostSettings { module_bytes_max: 1 << 10, instances: 1, ..HostSettings::default() }).unwrap();
+    let host = Host::new(HostSettings { module_bytes_max: 1 << 10, instances: 1, ..HostSettings::default() })
+        .unwrap();
     let error = host.load("m", &[0; 1025]).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "module m is 1025 bytes, the limit is 1KiB; strip debug information or build for size"
-    );
+    assert_eq!(error, "module m is 1025 bytes, the limit is 1KiB; strip debug information or build for size");
 }
 
 #[test]
