@@ -29,7 +29,7 @@ pub struct Settings {
 /// What the new payload starts as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Start {
+enum Start {
     /// Nothing.
     #[default]
     Empty,

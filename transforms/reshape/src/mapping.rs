@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// What happens where a source is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Missing {
+pub(crate) enum Missing {
     /// The event is rejected.
     #[default]
     Reject,

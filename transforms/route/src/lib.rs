@@ -81,7 +81,9 @@ impl Transform for Route {
             match &rule.action {
                 Action::Drop(reason) => return Ok(Verdict::Drop(reason.clone())),
                 Action::Set { headers: new_headers, subject: new_subject, ty: new_ty } => {
-                    new_headers.iter().for_each(|(name, value)| set_header(&mut headers, name, value));
+                    for (name, value) in new_headers {
+                        set_header(&mut headers, name, value);
+                    }
                     subject = new_subject.as_ref().or(subject);
                     ty = new_ty.as_ref().or(ty);
                 }
