@@ -176,7 +176,8 @@ impl Pipeline {
         subscriptions: Vec<Subscription>,
     ) -> Self {
         let subscriptions: Vec<_> = subscriptions.into_iter().map(Arc::new).collect();
-        let by_name = subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
+        let by_name =
+            subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
         Self { name, revision, source, validator, subscriptions, by_name }
     }
 
@@ -205,7 +206,8 @@ impl Pipeline {
                 "the message has {headers_bytes} bytes of headers and {body_bytes} of body; \
                  {SOURCE_HEADERS_BYTES_MAX} and {room} together fit (the server's max_payload less 64 KiB)"
             );
-            let fault = Fault::never(Stage::Source, Code::TooLarge, Whose::Publisher, Reason::TooLarge, detail);
+            let fault =
+                Fault::never(Stage::Source, Code::TooLarge, Whose::Publisher, Reason::TooLarge, detail);
             return self.refuse(message, source, generation, EventRef::default(), fault);
         }
         let event = match Event::parse(&message.headers, &message.body) {
@@ -219,7 +221,8 @@ impl Pipeline {
         let about = event_ref(&event);
         let hops = message.header(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0);
         if hops > HOPS_MAX {
-            let detail = format!("the event was published onward {hops} times; is there a loop of pipelines?");
+            let detail =
+                format!("the event was published onward {hops} times; is there a loop of pipelines?");
             let (code, reason) = (Code::TooLarge, Reason::TooLarge);
             let fault = Fault::never(Stage::Source, code, Whose::Operator, reason, detail);
             return self.refuse(message, source, generation, about, fault);
@@ -276,7 +279,13 @@ impl Pipeline {
     }
 
     /// A task for the pipeline as a whole: the message as it came.
-    pub fn whole(&self, message: SourceMessage, source: &SourceRef, generation: u64, about: EventRef) -> Task {
+    pub fn whole(
+        &self,
+        message: SourceMessage,
+        source: &SourceRef,
+        generation: u64,
+        about: EventRef,
+    ) -> Task {
         let path = SplitPath::root();
         Task {
             pipeline: self.name.clone(),
@@ -319,12 +328,12 @@ impl Pipeline {
                         Target::Webhook(endpoint) => {
                             let traceparent = task.traceparent.as_deref();
                             let now = (moment.clock)();
-                            endpoint.send(finished, &task.delivery_id, traceparent, now).await.map(|_| ())
+                            endpoint.send(finished, &task.delivery_id, traceparent, now).await.map(Some)
                         }
-                        Target::Publish(publisher) => publisher.send(finished, &task).await,
+                        Target::Publish(publisher) => publisher.send(finished, &task).await.map(|()| None),
                     };
                     return match sent {
-                        Ok(()) => Next::Delivered,
+                        Ok(status) => Next::Delivered { status },
                         Err(fault) => failed(subscription, task, fault, None, moment),
                     };
                 }
@@ -413,10 +422,12 @@ pub fn failed(
 ) -> Next {
     let reason = match fault.again {
         Again::Never(reason) => reason,
-        Again::Later { after, exhausted } => match subscription.retry.next(task.attempt, after, moment.draw) {
-            Some(wait) => return Next::Wait(task.with_fault(&fault), (moment.clock)().plus(wait), fault),
-            None => exhausted,
-        },
+        Again::Later { after, exhausted } => {
+            match subscription.retry.next(task.attempt, after, moment.draw) {
+                Some(wait) => return Next::Wait(task.with_fault(&fault), (moment.clock)().plus(wait), fault),
+                None => exhausted,
+            }
+        }
     };
     match step {
         Some((OnError::Drop, _)) => Next::Filtered(Filtered::OnError(fault.detail)),

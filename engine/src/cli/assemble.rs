@@ -26,7 +26,8 @@ pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
         process.nats.url = url.split(',').map(|part| part.trim().to_owned()).collect();
     }
     if let Some(prefix) = &global.prefix {
-        process.nats.prefix = Name::new(prefix).map_err(|error| Failure::Usage(format!("--prefix: {error}")))?;
+        process.nats.prefix =
+            Name::new(prefix).map_err(|error| Failure::Usage(format!("--prefix: {error}")))?;
     }
     Ok(process)
 }
@@ -164,7 +165,8 @@ fn pipeline_of(
         max_in_flight: from.source.max_in_flight,
     };
     let subscriptions = from.subscriptions.into_iter().zip(steps);
-    let subscriptions = subscriptions.map(|(subscription, steps)| subscription_of(subscription, steps, nats, client));
+    let subscriptions =
+        subscriptions.map(|(subscription, steps)| subscription_of(subscription, steps, nats, client));
     let validator = Validator::new(from.validate);
     Pipeline::new(from.name, from.revision.into(), source, validator, subscriptions.collect())
 }

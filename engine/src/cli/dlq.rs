@@ -156,7 +156,11 @@ async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
             println!("{}", serde_json::to_string_pretty(&value).unwrap_or_default());
         }
     }
-    if found { Ok(()) } else { Err(Failure::Failed("no such dead letter; `hookmill dlq list` shows them".to_owned())) }
+    if found {
+        Ok(())
+    } else {
+        Err(Failure::Failed("no such dead letter; `hookmill dlq list` shows them".to_owned()))
+    }
 }
 
 async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> Result<(), Failure> {
@@ -165,16 +169,26 @@ async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> 
     let (mut done, mut failed) = (0_u64, 0_u64);
     while let Some(letter) = walk.next().await? {
         let sequence = letter.stored.sequence;
-        let result = if dry_run { dry(&letter) } else { nats.redrive(&letter).await.map_err(|error| super::output::chain(&error)) };
+        let result = if dry_run {
+            dry(&letter)
+        } else {
+            nats.redrive(&letter).await.map_err(|error| super::output::chain(&error))
+        };
         match &result {
             Ok(()) => done += 1,
             Err(why) => {
                 failed += 1;
-                eprintln!("error: dead letter {sequence} ({}/{}) is not redriven: {why}", letter.pipeline, letter.subscription);
+                eprintln!(
+                    "error: dead letter {sequence} ({}/{}) is not redriven: {why}",
+                    letter.pipeline, letter.subscription
+                );
             }
         }
         if global.json {
-            println!("{}", json!({ "sequence": sequence, "redriven": result.is_ok() && !dry_run, "error": result.err() }));
+            println!(
+                "{}",
+                json!({ "sequence": sequence, "redriven": result.is_ok() && !dry_run, "error": result.err() })
+            );
         }
     }
     let verb = if dry_run { "would be redriven" } else { "redriven" };
@@ -195,7 +209,13 @@ fn dry(letter: &Letter) -> Result<(), String> {
     }
 }
 
-async fn discard(nats: &Nats, global: &Global, which: &Which, dry_run: bool, yes: bool) -> Result<(), Failure> {
+async fn discard(
+    nats: &Nats,
+    global: &Global,
+    which: &Which,
+    dry_run: bool,
+    yes: bool,
+) -> Result<(), Failure> {
     chosen(which)?;
     let mut count = 0_u64;
     let mut walk = Walk::new(nats, which);
@@ -226,7 +246,9 @@ async fn discard(nats: &Nats, global: &Global, which: &Which, dry_run: bool, yes
 
 fn confirmed(count: u64) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("{count} dead letters would be lost for good; say --yes to mean it")));
+        return Err(Failure::Usage(format!(
+            "{count} dead letters would be lost for good; say --yes to mean it"
+        )));
     }
     eprint!("{count} dead letters will be lost for good. Discard them? [y/N] ");
     let _ = std::io::stderr().flush();

@@ -38,7 +38,11 @@ pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Fa
 }
 
 fn parts(lane: &str) -> Result<(Name, Name), Failure> {
-    let usage = || Failure::Usage(format!("{lane:?} is no lane; write PIPELINE/SUBSCRIPTION, as `hookmill lane list` shows them"));
+    let usage = || {
+        Failure::Usage(format!(
+            "{lane:?} is no lane; write PIPELINE/SUBSCRIPTION, as `hookmill lane list` shows them"
+        ))
+    };
     let (pipeline, subscription) = lane.split_once('/').ok_or_else(usage)?;
     Ok((Name::new(pipeline).map_err(|_| usage())?, Name::new(subscription).map_err(|_| usage())?))
 }
@@ -72,7 +76,8 @@ async fn list(
         rows.entry(lane.clone()).or_default();
     }
     let of = |subject: &str| prefix.parts(subject).map(|(one, two)| (one.to_owned(), two.to_owned()));
-    let lanes = nats.counts(&prefix.lanes(), &prefix.lane_all("*")).await.map_err(|error| Failure::failed(&error))?;
+    let lanes =
+        nats.counts(&prefix.lanes(), &prefix.lane_all("*")).await.map_err(|error| Failure::failed(&error))?;
     for (subject, count) in lanes {
         let Some(lane) = of(&subject) else { continue };
         rows.entry(lane).or_default().backlog += count;
@@ -84,7 +89,8 @@ async fn list(
     }
     let mut lines = Vec::new();
     for ((pipeline, subscription), row) in rows {
-        let record = registry.lane(&pipeline, &subscription).await.map_err(|error| Failure::failed(&error))?;
+        let record =
+            registry.lane(&pipeline, &subscription).await.map_err(|error| Failure::failed(&error))?;
         let orphaned = !known.contains(&(pipeline.clone(), subscription.clone()));
         let (state, why) = match record {
             _ if orphaned => ("orphaned".to_owned(), "no loaded pipeline file has it".to_owned()),

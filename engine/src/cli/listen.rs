@@ -54,5 +54,7 @@ pub(crate) fn said(signature: Signature) -> String {
 fn line(one: &Received) -> String {
     let Received { at, event_id, event_type, path, times, status, signature, .. } = one;
     let (status, signature) = (status.as_u16(), said(*signature));
-    format!("{at}  {path}  {event_type}  {event_id}  attempt {times}  answered {status}  signature {signature}")
+    format!(
+        "{at}  {path}  {event_type}  {event_id}  attempt {times}  answered {status}  signature {signature}"
+    )
 }

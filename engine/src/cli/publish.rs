@@ -76,7 +76,8 @@ pub(crate) fn message(event: &Event, mode: Mode) -> (Vec<(String, String)>, Byte
 /// The events of a file (`-`: standard input): one JSON object, an array of them, or one a line.
 pub(crate) fn read(path: &Path) -> Result<(Vec<Item>, Vec<String>), Failure> {
     let mut text = String::new();
-    let label = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+    let label =
+        if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
     let got = if path.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text)
     } else {
@@ -91,10 +92,11 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<Item>, Vec<String>), Failure> {
 
 fn parse(label: &str, text: &str) -> (Vec<Item>, Vec<String>) {
     let (mut items, mut errors) = (Vec::new(), Vec::new());
-    let mut take = |place: String, raw: &str| match Event::from_structured(&Bytes::from(raw.trim().to_owned())) {
-        Ok(event) => items.push(Item { place, event }),
-        Err(error) => errors.push(format!("{place}: {error}")),
-    };
+    let mut take =
+        |place: String, raw: &str| match Event::from_structured(&Bytes::from(raw.trim().to_owned())) {
+            Ok(event) => items.push(Item { place, event }),
+            Err(error) => errors.push(format!("{place}: {error}")),
+        };
     if text.trim_start().starts_with('[') {
         match serde_json::from_str::<Vec<&RawValue>>(text) {
             Ok(list) => {

@@ -1,5 +1,7 @@
 //! `hookmill run`: production.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +11,9 @@ use crate::egress;
 use crate::server::Listener;
 use crate::telemetry::{logs, metrics};
 use crate::worker::{Engine, Limits};
+
+/// How long running attempts may take to end at shutdown.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     logs::install("info");
@@ -32,7 +37,8 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
-    let engine = Engine::start(nats, pipelines, limits, None).await.map_err(|error| Failure::failed(&error))?;
+    let engine =
+        Engine::start(nats, pipelines, limits, None).await.map_err(|error| Failure::failed(&error))?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
     let stop = CancellationToken::new();
     let served = listener.serve(engine.clone(), metrics, stop.clone());
@@ -42,7 +48,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
         signals.next().await;
         tracing::info!("stopping: no new messages, running attempts come to their end");
         tokio::select! {
-            () = engine.shut_down() => { tracing::info!("stopped"); Ok(()) }
+            () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
             () = signals.next() => Err(Failure::Said(130)),
         }
     };

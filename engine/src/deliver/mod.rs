@@ -22,7 +22,8 @@ pub use settings::{Format, HeaderError, Settings, check_header_name, check_heade
 /// Whether a text is a W3C `traceparent` (Trace Context, section 3.2) that may be sent on.
 pub fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        part.len() == length
+            && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let mut parts = text.split('-');
     let mut next = |length| parts.next().is_some_and(|part| hex(part, length));

@@ -21,8 +21,7 @@ pub struct Policy {
 }
 
 /// Standard Webhooks, "Deliverability and reliability": the default waits, in seconds.
-const DEFAULT_SCHEDULE_SECONDS: [u64; 9] =
-    [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+const DEFAULT_SCHEDULE_SECONDS: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
 impl Default for Policy {
     fn default() -> Self {

@@ -200,7 +200,13 @@ impl Fault {
     }
 
     /// A fault that a later attempt may mend; `exhausted` names the end if none does.
-    pub fn later(stage: Stage, code: Code, whose: Whose, exhausted: Reason, detail: impl Into<String>) -> Self {
+    pub fn later(
+        stage: Stage,
+        code: Code,
+        whose: Whose,
+        exhausted: Reason,
+        detail: impl Into<String>,
+    ) -> Self {
         let again = Again::Later { after: None, exhausted };
         Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
     }

@@ -12,9 +12,7 @@ pub struct Name(Arc<str>);
 
 /// Why a text is no [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not a name: 1 to 48 of a-z, 0-9 and -, neither starting nor ending with -"
-)]
+#[error("{0:?} is not a name: 1 to 48 of a-z, 0-9 and -, neither starting nor ending with -")]
 pub struct NameError(pub String);
 
 impl Name {

@@ -141,7 +141,13 @@ pub struct DeliveryId(Arc<str>);
 
 impl DeliveryId {
     /// `msg_` and 26 characters over event source, event id, pipeline, subscription and split path.
-    pub fn derive(event_source: &str, event_id: &str, pipeline: &Name, subscription: &str, path: &SplitPath) -> Self {
+    pub fn derive(
+        event_source: &str,
+        event_id: &str,
+        pipeline: &Name,
+        subscription: &str,
+        path: &SplitPath,
+    ) -> Self {
         let digest = digest26(&[event_source, event_id, pipeline.as_str(), subscription, &path.to_string()]);
         Self(format!("msg_{digest}").into())
     }
@@ -303,7 +309,10 @@ pub enum Filtered {
 #[derive(Debug)]
 pub enum Next {
     /// The endpoint (or the stream) has it.
-    Delivered,
+    Delivered {
+        /// The HTTP status; none for a publish.
+        status: Option<u16>,
+    },
     /// It ended here on purpose.
     Filtered(Filtered),
     /// Store it as the lease, then call `advance` again.

@@ -69,7 +69,9 @@ pub enum ConnectError {
         url: String,
     },
     /// Nobody answered in time.
-    #[error("no NATS server answers at {url} (waited {waited:?}); start one with `nats-server -js`, or give its address with --nats or NATS_URL")]
+    #[error(
+        "no NATS server answers at {url} (waited {waited:?}); start one with `nats-server -js`, or give its address with --nats or NATS_URL"
+    )]
     Unreachable {
         /// Where.
         url: String,
@@ -80,7 +82,9 @@ pub enum ConnectError {
         source: async_nats::ConnectError,
     },
     /// The credentials are refused.
-    #[error("the NATS server at {url} refuses the credentials; see [nats] credentials, user, password and token in hookmill.toml")]
+    #[error(
+        "the NATS server at {url} refuses the credentials; see [nats] credentials, user, password and token in hookmill.toml"
+    )]
     Refused {
         /// Where.
         url: String,
@@ -95,7 +99,9 @@ pub enum ConnectError {
         source: async_nats::ConnectError,
     },
     /// The server is too old.
-    #[error("the NATS server at {url} is version {found}; hookmill needs 2.14.0 or newer, because older ones lose or leak scheduled messages; upgrade the server")]
+    #[error(
+        "the NATS server at {url} is version {found}; hookmill needs 2.14.0 or newer, because older ones lose or leak scheduled messages; upgrade the server"
+    )]
     OldServer {
         /// Where.
         url: String,
@@ -172,7 +178,8 @@ impl Nats {
         if !info.jetstream {
             return Err(ConnectError::NoJetStream { url });
         }
-        let jetstream = jetstream::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client.clone());
+        let jetstream =
+            jetstream::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client.clone());
         let prefix = Arc::new(Prefix::new(&settings.prefix));
         Ok(Self { client, jetstream, prefix, replicas: settings.replicas })
     }
@@ -286,9 +293,14 @@ mod tests {
 
     #[test]
     fn servers_before_2_14_are_old() {
-        for (version, fine) in
-            [("2.14.0", true), ("2.15.1", true), ("3.0.0-beta", true), ("2.12.8", false), ("2.9", false), ("", false)]
-        {
+        for (version, fine) in [
+            ("2.14.0", true),
+            ("2.15.1", true),
+            ("3.0.0-beta", true),
+            ("2.12.8", false),
+            ("2.9", false),
+            ("", false),
+        ] {
             assert_eq!(new_enough(version), fine, "{version}");
         }
     }

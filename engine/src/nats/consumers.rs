@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use serde_json::json;
 
 use super::{ApiError, Nats, api};
@@ -114,17 +114,33 @@ impl Nats {
     }
 
     /// Makes or updates the durable on what is due.
-    pub async fn make_due_consumer(&self, stream: &str, name: &str, filter: String) -> Result<Consumer, ApiError> {
+    pub async fn make_due_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        filter: String,
+    ) -> Result<Consumer, ApiError> {
         self.make_consumer(stream, name, &common(name, vec![filter])).await
     }
 
     /// Makes or updates the consumer of a lane; the server removes it after a minute without use.
-    pub async fn make_lane_consumer(&self, stream: &str, name: &str, filter: String) -> Result<Consumer, ApiError> {
-        let config = pull::Config { inactive_threshold: Duration::from_secs(60), ..common(name, vec![filter]) };
+    pub async fn make_lane_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        filter: String,
+    ) -> Result<Consumer, ApiError> {
+        let config =
+            pull::Config { inactive_threshold: Duration::from_secs(60), ..common(name, vec![filter]) };
         self.make_consumer(stream, name, &config).await
     }
 
-    async fn make_consumer(&self, stream: &str, name: &str, config: &pull::Config) -> Result<Consumer, ApiError> {
+    async fn make_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        config: &pull::Config,
+    ) -> Result<Consumer, ApiError> {
         let mut config = serde_json::to_value(config).expect("a consumer configuration is plain data");
         if let Some(fields) = config.as_object_mut() {
             fields.insert("name".to_owned(), json!(name));
@@ -133,5 +149,4 @@ impl Nats {
         let info: Info = api(self, format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
         Ok(info.into())
     }
-
 }

@@ -202,10 +202,7 @@ fn delivered(client: &async_nats::Client, message: async_nats::Message) -> Optio
         sequence,
         time: Timestamp::from_unix_nanos(time),
         deliveries,
-        message: SourceMessage {
-            headers: header_list(message.headers.as_ref()),
-            body: message.payload,
-        },
+        message: SourceMessage { headers: header_list(message.headers.as_ref()), body: message.payload },
         acker: Acker { client: client.clone(), reply },
     })
 }

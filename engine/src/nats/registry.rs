@@ -110,12 +110,21 @@ impl Registry {
     }
 
     /// The record of a lane.
-    pub async fn lane(&self, pipeline: &str, subscription: &str) -> Result<Option<LaneRecord>, RegistryError> {
+    pub async fn lane(
+        &self,
+        pipeline: &str,
+        subscription: &str,
+    ) -> Result<Option<LaneRecord>, RegistryError> {
         self.get(format!("lane.{pipeline}.{subscription}")).await
     }
 
     /// Writes the record of a lane.
-    pub async fn put_lane(&self, pipeline: &str, subscription: &str, record: &LaneRecord) -> Result<(), RegistryError> {
+    pub async fn put_lane(
+        &self,
+        pipeline: &str,
+        subscription: &str,
+        record: &LaneRecord,
+    ) -> Result<(), RegistryError> {
         self.put(format!("lane.{pipeline}.{subscription}"), record).await
     }
 

@@ -83,7 +83,10 @@ pub enum Retention {
 
 impl Nats {
     /// The configuration and state of a stream; `None` if there is none.
-    async fn stream_info(&self, stream: &str) -> Result<Option<async_nats::jetstream::stream::Info>, StreamsError> {
+    async fn stream_info(
+        &self,
+        stream: &str,
+    ) -> Result<Option<async_nats::jetstream::stream::Info>, StreamsError> {
         match api(self, format!("STREAM.INFO.{stream}"), &json!({})).await {
             Ok(info) => Ok(Some(info)),
             Err(error) if error.code() == Some(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
@@ -164,8 +167,12 @@ impl Nats {
         if self.jetstream().get_key_value(&bucket).await.is_ok() {
             return Ok(());
         }
-        let config =
-            kv::Config { bucket: bucket.clone(), history: 1, num_replicas: self.replicas(), ..Default::default() };
+        let config = kv::Config {
+            bucket: bucket.clone(),
+            history: 1,
+            num_replicas: self.replicas(),
+            ..Default::default()
+        };
         match self.jetstream().create_key_value(config).await {
             Ok(_) => Ok(()),
             Err(_) if self.jetstream().get_key_value(&bucket).await.is_ok() => Ok(()),
@@ -232,7 +239,10 @@ fn refuse_limits(config: &Config) -> Result<(), StreamsError> {
         return Err(StreamsError::Unfit {
             stream: config.name.clone(),
             what: what.to_owned(),
-            mend: format!("take the limit away with `nats stream edit {}`, or delete the stream if it is empty", config.name),
+            mend: format!(
+                "take the limit away with `nats stream edit {}`, or delete the stream if it is empty",
+                config.name
+            ),
         });
     }
     Ok(())
@@ -242,6 +252,8 @@ impl Nats {
     /// How many messages a stream lets one subject hold; `None`: no limit.
     pub async fn messages_per_subject_max(&self, stream: &str) -> Result<Option<u64>, StreamsError> {
         let info = self.stream_info(stream).await?;
-        Ok(info.and_then(|info| u64::try_from(info.config.max_messages_per_subject).ok()).filter(|max| *max > 0))
+        Ok(info
+            .and_then(|info| u64::try_from(info.config.max_messages_per_subject).ok())
+            .filter(|max| *max > 0))
     }
 }

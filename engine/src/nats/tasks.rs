@@ -325,7 +325,8 @@ mod tests {
 
     fn task(work: Work) -> Task {
         let pipeline = Name::new("orders").unwrap();
-        let source = SourceRef { stream: "S".into(), sequence: 7, time: Timestamp::from_unix_nanos(1_000_000_001) };
+        let source =
+            SourceRef { stream: "S".into(), sequence: 7, time: Timestamp::from_unix_nanos(1_000_000_001) };
         let path = SplitPath::root().child(3);
         Task {
             key: TaskKey::derive(&source, &pipeline, "a", &path),
@@ -361,7 +362,9 @@ mod tests {
 
     #[test]
     fn what_is_stored_reads_back_the_same() {
-        let body = Bytes::from_static(b"{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":1e400}");
+        let body = Bytes::from_static(
+            b"{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":1e400}",
+        );
         let event = Event::from_structured(&body).unwrap();
         assert_eq!(event.data, Some(Data::Json(Bytes::from_static(b"1e400"))));
         let mut step = task(Work::Step(2, Arc::new(event)));
@@ -389,7 +392,8 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_told_apart() {
-        let (mut headers, body) = encode(&task(Work::Source(SourceMessage { headers: vec![], body: Bytes::new() })));
+        let (mut headers, body) =
+            encode(&task(Work::Source(SourceMessage { headers: vec![], body: Bytes::new() })));
         headers[0].1 = "2".to_owned();
         let name = Name::new("p").unwrap();
         assert_eq!(decode(&name, None, &headers, &body), Err(DecodeError::Format("2".into())));

@@ -18,7 +18,9 @@ use crate::worker::Engine;
 
 /// Why the address can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address} for health and metrics; choose another with --listen (port 0: any free one)")]
+#[error(
+    "can't listen on {address} for health and metrics; choose another with --listen (port 0: any free one)"
+)]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,

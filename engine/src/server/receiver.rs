@@ -127,7 +127,8 @@ async fn receive(
     body: Bytes,
 ) -> StatusCode {
     let at = Timestamp::now();
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let id = text(signature::ID);
     let (event_id, event_type) = about(&headers, &body).unwrap_or_else(|| (text("ce-id"), text("ce-type")));
     let signature = match &*shared.settings.keys {

@@ -37,7 +37,8 @@ pub fn install() -> PrometheusHandle {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .expect("there are buckets");
-    let handle = builder.install_recorder().unwrap_or_else(|_| PrometheusBuilder::new().build_recorder().handle());
+    let handle =
+        builder.install_recorder().unwrap_or_else(|_| PrometheusBuilder::new().build_recorder().handle());
     describe();
     handle
 }

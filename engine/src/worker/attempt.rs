@@ -117,7 +117,13 @@ impl Engine {
     }
 
     /// Stores a task in its lane and settles it; a full lane that moves is waited for, one that doesn't is not.
-    async fn store_in_lane(self: &Arc<Self>, lane: &Arc<Lane>, mut task: Task, ticket: Ticket, lease: Option<u64>) {
+    async fn store_in_lane(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        mut task: Task,
+        ticket: Ticket,
+        lease: Option<u64>,
+    ) {
         task.left = Some(lane.subscription.retry.left(task.attempt));
         loop {
             if lane.spill() {
@@ -185,7 +191,7 @@ impl Engine {
                     ticket.settle_so_far().await;
                     task = onward;
                 }
-                Next::Delivered => {
+                Next::Delivered { .. } => {
                     self.finish(ticket, lease).await;
                     lane.counters.delivered.increment(1);
                     return;
@@ -227,7 +233,8 @@ impl Engine {
                 None
             }
             _ => {
-                let detail = "the steps of the subscription changed, and the original event is not there any more";
+                let detail =
+                    "the steps of the subscription changed, and the original event is not there any more";
                 let (code, reason) = (Code::StepsChanged, Reason::StepsChanged);
                 let fault = Fault::never(Stage::Transform, code, Whose::Operator, reason, detail);
                 Some(Next::DeadLetter(task.clone(), fault))
@@ -284,7 +291,14 @@ impl Engine {
     }
 
     /// Stores the wait for the next attempt.
-    async fn put_off(self: &Arc<Self>, lane: &Arc<Lane>, task: Task, due: Timestamp, ticket: Ticket, lease: Option<u64>) {
+    async fn put_off(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        task: Task,
+        due: Timestamp,
+        ticket: Ticket,
+        lease: Option<u64>,
+    ) {
         if self.waiting_is_full() {
             return self.store_in_lane(lane, task, ticket, lease).await;
         }
@@ -379,7 +393,7 @@ impl Engine {
     fn observe(self: &Arc<Self>, lane: &Arc<Lane>, task: &Task, next: &Next, began: Timestamp) {
         let now = Timestamp::now();
         let sign = match next {
-            Next::Delivered => Sign::Success,
+            Next::Delivered { .. } => Sign::Success,
             Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => sign(fault),
             Next::Filtered(_) | Next::Onward(_) | Next::Split(_) => Sign::Neither,
         };
@@ -403,7 +417,7 @@ impl Engine {
             Sign::Neither => {}
         }
         lane.counters.duration.record(now.since(began).as_secs_f64());
-        if matches!(next, Next::Delivered) {
+        if matches!(next, Next::Delivered { .. }) {
             lane.counters.age.record(now.since(task.source.time).as_secs_f64());
         }
         if let Some(onlooker) = &self.onlooker {

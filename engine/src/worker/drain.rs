@@ -84,7 +84,12 @@ impl Engine {
     }
 
     /// Takes what is there, up to the free slots. False: there was nothing.
-    async fn drain_some(self: &Arc<Self>, lane: &Arc<Lane>, pull: &mut Pull, most: usize) -> Result<bool, String> {
+    async fn drain_some(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        pull: &mut Pull,
+        most: usize,
+    ) -> Result<bool, String> {
         let half = lane.subscription.concurrency.div_ceil(2);
         let busy = half - lane.drainers.available_permits();
         if busy >= most {
@@ -98,7 +103,9 @@ impl Engine {
             slots.push(Slot::new(slot, Some(share)));
         }
         if slots.is_empty() {
-            let Ok(share) = lane.drainers.clone().acquire_owned().await else { return Err("closed".to_owned()) };
+            let Ok(share) = lane.drainers.clone().acquire_owned().await else {
+                return Err("closed".to_owned());
+            };
             let slot = tokio::select! {
                 slot = lane.slots.clone().acquire_owned() => slot.map_err(|_| "closed")?,
                 () = self.stop.cancelled() => return Ok(true),
@@ -152,7 +159,13 @@ impl Engine {
     }
 
     /// Nothing pending, nothing unacknowledged, nothing stored meanwhile: the lane is direct again.
-    async fn emptied_since(&self, lane: &Lane, stream: &str, consumer: &str, stored: u64) -> Result<bool, String> {
+    async fn emptied_since(
+        &self,
+        lane: &Lane,
+        stream: &str,
+        consumer: &str,
+        stored: u64,
+    ) -> Result<bool, String> {
         match self.nats.consumer(stream, consumer).await {
             Ok(Some(state)) => Ok(state.pending == 0 && state.ack_pending == 0 && lane.direct_if(stored)),
             Ok(None) => Err("the lane's consumer is gone".to_owned()),
@@ -232,7 +245,8 @@ impl Engine {
                 return Ok(());
             }
             let Ok(task) = decode(lane, &message.headers, &message.body) else { return Ok(()) };
-            let error = task.last.as_ref().map_or("its endpoint was out of reach", |last| last.error.as_str());
+            let error =
+                task.last.as_ref().map_or("its endpoint was out of reach", |last| last.error.as_str());
             let detail = format!("its time ran out in the lane, after {} attempts: {error}", task.attempt);
             let (code, reason) = (Code::Timeout, Reason::Exhausted);
             let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
@@ -286,7 +300,11 @@ async fn one(pull: &mut Pull) -> Result<Option<Delivered>, String> {
     Ok(None)
 }
 
-fn decode(lane: &Lane, headers: &[(String, String)], body: &bytes::Bytes) -> Result<Task, tasks::DecodeError> {
+fn decode(
+    lane: &Lane,
+    headers: &[(String, String)],
+    body: &bytes::Bytes,
+) -> Result<Task, tasks::DecodeError> {
     let subscription: &Name = &lane.subscription.name;
     tasks::decode(&lane.pipeline.name, Some(subscription), headers, body)
 }

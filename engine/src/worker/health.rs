@@ -49,7 +49,8 @@ impl Health {
     /// What is wrong, a line each; none: ready.
     pub fn troubles(&self) -> Vec<String> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let troubled = parts.iter().filter_map(|(part, trouble)| Some(format!("{part}: {}", trouble.as_ref()?)));
+        let troubled =
+            parts.iter().filter_map(|(part, trouble)| Some(format!("{part}: {}", trouble.as_ref()?)));
         troubled.collect()
     }
 

@@ -132,7 +132,9 @@ impl Hold {
         }
         match &self.inner.release {
             Release::Message(acker) => acker.ack().await,
-            Release::Lease { nats, stream, sequence } => super::storing::delete_lease(nats, stream, *sequence).await,
+            Release::Lease { nats, stream, sequence } => {
+                super::storing::delete_lease(nats, stream, *sequence).await
+            }
         }
         let also = std::mem::take(&mut *self.inner.also.lock().unwrap_or_else(PoisonError::into_inner));
         for other in also {

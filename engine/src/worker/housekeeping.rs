@@ -63,8 +63,10 @@ impl Engine {
             gauge!(names::DEAD_LETTERS).set(as_gauge(dead));
         }
         for lane in self.all_lanes() {
-            let labels =
-                [("pipeline", lane.pipeline.name.to_string()), ("subscription", lane.subscription.name.to_string())];
+            let labels = [
+                ("pipeline", lane.pipeline.name.to_string()),
+                ("subscription", lane.subscription.name.to_string()),
+            ];
             gauge!(names::LANE_STATE, &labels).set(f64::from(lane.gauge()));
         }
     }
@@ -123,7 +125,8 @@ impl Engine {
         let Ok(changes) = self.registry.watch_lanes().await else { return };
         let mut changes = std::pin::pin!(changes);
         while let Some(change) = changes.next().await {
-            let (Ok(pipeline), Ok(subscription)) = (Name::new(&change.pipeline), Name::new(&change.subscription))
+            let (Ok(pipeline), Ok(subscription)) =
+                (Name::new(&change.pipeline), Name::new(&change.subscription))
             else {
                 continue;
             };

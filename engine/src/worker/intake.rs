@@ -12,9 +12,7 @@ use super::held::Hold;
 use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, Turn};
 use super::{Engine, FLOOR_EVERY};
-use crate::model::{
-    Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work,
-};
+use crate::model::{Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
 use crate::nats::pull::Lost;
 use crate::nats::{Delivered, Pull, PullEvent, tasks};
 use crate::pipeline::{Admitted, Pipeline};
@@ -146,7 +144,9 @@ impl Engine {
             match event {
                 PullEvent::Message(delivered) => {
                     // A message beyond what was asked for (of a request given up before) has no room of its own.
-                    let Some(permit) = reserved.as_mut().and_then(|reserved| reserved.split(1)) else { continue };
+                    let Some(permit) = reserved.as_mut().and_then(|reserved| reserved.split(1)) else {
+                        continue;
+                    };
                     take(delivered, permit);
                 }
                 PullEvent::Ended(_) => {}
@@ -155,12 +155,18 @@ impl Engine {
         }
     }
 
-    async fn take_source(self: Arc<Self>, pipeline: Arc<Pipeline>, delivered: Delivered, room: OwnedSemaphorePermit) {
+    async fn take_source(
+        self: Arc<Self>,
+        pipeline: Arc<Pipeline>,
+        delivered: Delivered,
+        room: OwnedSemaphorePermit,
+    ) {
         let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
         let source = SourceRef { stream: stream.into(), sequence, time };
         let hold = Hold::message(&self.holds, acker, Some(room));
         counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
-        let suspect = if deliveries >= SUSPECT_DELIVERIES { self.suspect(&source).await } else { Suspect::No };
+        let suspect =
+            if deliveries >= SUSPECT_DELIVERIES { self.suspect(&source).await } else { Suspect::No };
         let turn = match suspect {
             Suspect::No => None,
             Suspect::Turn(turn) => Some((turn, hold.on_done())),
@@ -249,7 +255,8 @@ impl Engine {
         let Delivered { subject, message, stream, sequence, time, deliveries, acker, .. } = delivered;
         let place = SourceRef { stream: stream.into(), sequence, time };
         let hold = Hold::message(&self.holds, acker, room);
-        let token = self.nats.prefix().parts(&subject).map_or("_", |(_, subscription)| subscription).to_owned();
+        let token =
+            self.nats.prefix().parts(&subject).map_or("_", |(_, subscription)| subscription).to_owned();
         let subscription = Name::new(&token).ok();
         let decoded = tasks::decode(&pipeline.name, subscription.as_ref(), &message.headers, &message.body);
         let task = match decoded {
@@ -282,7 +289,13 @@ impl Engine {
     }
 
     /// A task for the pipeline as a whole is admitted again; any other is carried on.
-    pub(super) async fn take_decoded(self: Arc<Self>, pipeline: &Arc<Pipeline>, task: Task, hold: Hold, again: bool) {
+    pub(super) async fn take_decoded(
+        self: Arc<Self>,
+        pipeline: &Arc<Pipeline>,
+        task: Task,
+        hold: Hold,
+        again: bool,
+    ) {
         match task.work {
             Work::Source(message) if task.subscription.is_none() => {
                 self.admit(pipeline, message, &task.source, task.generation, hold, again).await;
@@ -293,7 +306,9 @@ impl Engine {
 
     /// Puts a message that can't be read byte for byte into its lane and leaves that lane alone.
     async fn park_bytes(&self, pipeline: &Pipeline, subscription: &str, message: SourceMessage, hold: Hold) {
-        if let Some(lane) = Name::new(subscription).ok().and_then(|name| self.lane_named(&pipeline.name, &name)) {
+        if let Some(lane) =
+            Name::new(subscription).ok().and_then(|name| self.lane_named(&pipeline.name, &name))
+        {
             lane.set_unreadable();
         }
         let mut headers = message.headers;

@@ -102,7 +102,11 @@ pub struct Counters {
 impl Counters {
     fn new(pipeline: &str, subscription: &str) -> Self {
         let labels = |key: &'static str, value: &'static str| {
-            [("pipeline", pipeline.to_owned()), ("subscription", subscription.to_owned()), (key, value.to_owned())]
+            [
+                ("pipeline", pipeline.to_owned()),
+                ("subscription", subscription.to_owned()),
+                (key, value.to_owned()),
+            ]
         };
         let end = |outcome| metrics::counter!(names::DELIVERIES, &labels("outcome", outcome));
         let attempt = |result| metrics::counter!(names::DELIVERY_ATTEMPTS, &labels("result", result));
@@ -150,7 +154,8 @@ impl Lane {
     /// What a task may do now.
     pub fn entry(&self) -> Entry {
         let state = self.state();
-        let blocked = state.circuit.is_open() || matches!(state.record, LaneMode::Paused | LaneMode::Disabled);
+        let blocked =
+            state.circuit.is_open() || matches!(state.record, LaneMode::Paused | LaneMode::Disabled);
         if blocked || state.unreadable {
             Entry::Store
         } else if !state.spilling {

@@ -37,8 +37,6 @@ use crate::pipeline::Pipeline;
 
 /// How often floors are kept and lanes looked for.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
-/// How long running attempts may take to end at shutdown.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What bounds an engine's storage.
 #[derive(Clone, Copy, Debug)]
@@ -154,11 +152,14 @@ impl Engine {
     }
 
     /// Stops intake, lets running attempts end within a deadline, keeps the floors.
-    pub async fn shut_down(&self) {
+    pub async fn shut_down(&self, deadline: Duration) {
         self.stop.cancel();
         self.tracker.close();
-        if tokio::time::timeout(DRAIN_DEADLINE, self.tracker.wait()).await.is_err() {
-            tracing::warn!(running = self.running.count(), "attempts still run at the deadline; they will be repeated");
+        if tokio::time::timeout(deadline, self.tracker.wait()).await.is_err() {
+            tracing::warn!(
+                running = self.running.count(),
+                "attempts still run at the deadline; they will be repeated"
+            );
         }
         self.cut_off.cancel();
         self.nats.flush().await;

@@ -49,7 +49,11 @@ impl Patience<'_> {
     /// Something refused: pauses. False: the engine stops.
     async fn refused(&mut self, why: String) -> bool {
         if self.stuck.is_none() {
-            tracing::warn!(what = self.what, why, "can't reach or write a stream, intake stops until it is mended");
+            tracing::warn!(
+                what = self.what,
+                why,
+                "can't reach or write a stream, intake stops until it is mended"
+            );
             self.stuck = Some(self.storing.gate.stick(format!("{}: {why}", self.what)));
         }
         tokio::select! {
@@ -211,7 +215,8 @@ enum Found {
 
 fn compare(there: &Stored, task: &Task, replaces: Option<u64>) -> Found {
     let standing = tasks::standing(&there.headers);
-    if replaces == Some(there.sequence) || standing.is_none_or(|(generation, _)| generation < task.generation) {
+    if replaces == Some(there.sequence) || standing.is_none_or(|(generation, _)| generation < task.generation)
+    {
         Found::Replaceable
     } else if standing == Some((task.generation, task.attempt)) {
         Found::Same

@@ -1,0 +1,135 @@
+//! `hookmill dev`: an own nats-server, pipelines loaded and watched, deliveries shown as they happen.
+
+mod demo;
+mod nats_server;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::nats_server::NatsServer;
+use self::watch::Watch;
+use super::args::{DevArgs, Global};
+use super::run::Signals;
+use super::{Failure, assemble};
+use crate::config::Process;
+use crate::egress;
+use crate::model::{Filtered, Next, Timestamp};
+use crate::nats::Nats;
+use crate::worker::{Engine, Limits, Onlooker, Seen};
+
+/// How long running attempts may take to end when the files have changed.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(2);
+
+pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
+    crate::telemetry::logs::install("error");
+    if args.demo {
+        return demo::play(global, &args).await;
+    }
+    let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
+    let mut process = assemble::process(global)?;
+    let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(".hookmill"));
+    let server = NatsServer::start(&folder, Some(4222)).await?;
+    process.nats.url = vec![server.url().to_owned()];
+    let nats = assemble::connect(&process).await?;
+    nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;
+    println!("nats-server at {} keeps its events in {}", server.url(), folder.display());
+    loop {
+        let prepared = assemble::prepare(&args.paths.paths, &process).await?;
+        let mut watch =
+            Watch::start(&args.paths.paths, &prepared.loaded).map_err(|error| Failure::failed(&error))?;
+        let engine = if prepared.loaded.problems.is_empty() {
+            let engine = start(&nats, &process, prepared, Some(Box::new(show))).await?;
+            invite(&args, server.url());
+            Some(engine)
+        } else {
+            assemble::say(&prepared.loaded.problems, false);
+            eprintln!("waiting for the files to change");
+            None
+        };
+        let again = tokio::select! {
+            () = watch.changed() => true,
+            () = signals.next() => false,
+        };
+        if again {
+            println!("files changed, loading them again");
+        }
+        let deadline = if again { RELOAD_DEADLINE } else { Duration::from_secs(10) };
+        if let Some(engine) = engine {
+            tokio::select! {
+                () = engine.shut_down(deadline) => {}
+                () = signals.next() => return Err(Failure::Said(130)),
+            }
+        }
+        if !again {
+            server.stop().await;
+            return Ok(());
+        }
+    }
+}
+
+/// Loopback may be reached in `dev`: that is where one's own endpoints are.
+async fn start(
+    nats: &Nats,
+    process: &Process,
+    prepared: assemble::Prepared,
+    onlooker: Option<Onlooker>,
+) -> Result<Arc<Engine>, Failure> {
+    let mut allow = process.egress_allow.clone();
+    allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse::<ipnet::IpNet>().ok()));
+    let client = egress::ClientSettings { allow, deny: process.egress_deny.clone(), extra_ca: None };
+    let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
+    let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
+    let pipelines = prepared.pipelines(nats, &client);
+    let engine = Engine::start(nats.clone(), pipelines, limits, onlooker).await;
+    let engine = engine.map_err(|error| Failure::failed(&error))?;
+    engine.ready().await;
+    Ok(engine)
+}
+
+fn invite(args: &DevArgs, url: &str) {
+    let folder = args.paths.paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let to = if url.ends_with(":4222") { String::new() } else { format!(" --nats {url}") };
+    println!("ready; in other terminals, say");
+    println!("  hookmill listen --port 8471                        to receive webhooks");
+    println!("  hookmill publish{to} {folder}/events/orders.ndjson --subject events.shop.orders");
+    println!("changes of the files are taken up at once; stop with Ctrl-C");
+}
+
+fn show(seen: &Seen<'_>) {
+    println!("{}", line(seen));
+}
+
+/// One outcome as a line: time, event, subscription, attempt, what became of it.
+fn line(seen: &Seen<'_>) -> String {
+    let task = seen.task;
+    let attempt = task.attempt + 1;
+    let outcome = match seen.next {
+        Next::Delivered { status: Some(status) } => format!("attempt {attempt}  delivered ({status})"),
+        Next::Delivered { status: None } => format!("attempt {attempt}  published"),
+        Next::Filtered(Filtered::Filter) => "filtered: match says no".to_owned(),
+        Next::Filtered(Filtered::Dropped(why)) => format!("filtered: dropped by a step: {why}"),
+        Next::Filtered(Filtered::EmptySplit) => "filtered: split into nothing".to_owned(),
+        Next::Filtered(Filtered::OnError(why)) => format!("filtered: a failing step drops it: {why}"),
+        Next::Onward(_) => format!("attempt {attempt}  goes on"),
+        Next::Wait(_, due, fault) => {
+            let wait = due.since(Timestamp::now());
+            format!("attempt {attempt}  failed: {fault}; again in {:.1} s", wait.as_secs_f64())
+        }
+        Next::DeadLetter(_, fault) if task.subscription.is_none() => format!("dead-lettered: {fault}"),
+        Next::DeadLetter(_, fault) => format!("attempt {attempt}  dead-lettered: {fault}"),
+        Next::Split(outputs) => format!("split into {}", outputs.len()),
+    };
+    let subscription = task.subscription.as_ref().map_or("(all)", |name| name.as_str());
+    format!("{}  {:18} {:14} {outcome}", clock(seen.at), task.event.id, subscription)
+}
+
+/// The time of day, in milliseconds.
+fn clock(at: Timestamp) -> String {
+    let text = at.to_string();
+    let time = text.split_once('T').map_or(text.as_str(), |(_, time)| time);
+    let mut time = time.trim_end_matches('Z').to_owned();
+    time.truncate(12);
+    time
+}
