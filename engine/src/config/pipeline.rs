@@ -184,7 +184,7 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<(Target, usize)> 
         sign: sign?,
         timeout: timeout?,
         give_up_on: retry.give_up_on.clone(),
-        retry_after_max: retry.retry_after_max,
+        retry_after_max: retry.after_max,
         allow: allow?,
     });
     Some((target, to_usize(concurrency?)))
@@ -237,7 +237,7 @@ fn no_loop(
 /// `[subscription.retry]`, of which the delivery needs a part.
 struct Retry {
     policy: Policy,
-    retry_after_max: Duration,
+    after_max: Duration,
     give_up_on: Vec<u16>,
 }
 
@@ -257,7 +257,7 @@ fn retry(table: &Table<'_>) -> Option<Retry> {
     let schedule = if other.is_some() { computed } else { listed };
     let policy = Policy { schedule: schedule?, jitter: jitter? };
     let give_up_on = give_up_on?.into_iter().filter_map(|status| u16::try_from(status).ok());
-    Some(Retry { policy, retry_after_max: retry_after_max?, give_up_on: give_up_on.collect() })
+    Some(Retry { policy, after_max: retry_after_max?, give_up_on: give_up_on.collect() })
 }
 
 fn exponential_schedule(table: &Table<'_>) -> Option<Vec<Duration>> {
