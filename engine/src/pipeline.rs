@@ -47,8 +47,6 @@ pub struct Step {
     pub transform: transform::Step,
     /// When it has failed for good.
     pub on_error: OnError,
-    /// Longest call, wall clock.
-    pub timeout: Duration,
     /// What tells this step from another: reference and settings. Goes into the hash of the steps.
     pub identity: String,
 }
@@ -118,7 +116,7 @@ impl Subscription {
             Work::Source(_) => 0,
             Work::Deliver(_) => self.steps.len(),
         };
-        let steps = self.steps.iter().skip(from).map(|step| step.timeout + STEP_ROOM);
+        let steps = self.steps.iter().skip(from).map(|step| step.transform.longest());
         steps.sum::<Duration>() + self.timeout + Duration::from_secs(1)
     }
 
@@ -132,9 +130,6 @@ impl Subscription {
         matches!(task.work, Work::Step(step, _) if step > 0) && task.steps != self.steps_hash
     }
 }
-
-/// What a step may take beyond its call: making and configuring an instance.
-const STEP_ROOM: Duration = Duration::from_secs(2);
 
 /// One loaded pipeline.
 pub struct Pipeline {

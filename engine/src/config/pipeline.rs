@@ -16,7 +16,6 @@ use super::report::Code;
 use super::setting::{About, Context, File, Table};
 use crate::deliver::{self, publish};
 use crate::lane::retry::Policy;
-use crate::model::subject::Part;
 use crate::model::{Name, SubjectTemplate};
 use crate::{filter, source, transform, validate};
 
@@ -202,16 +201,8 @@ fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<(Targ
         return None;
     }
     source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
-    let settings = publish::Settings { subject: pieces(&subject), timeout: timeout? };
+    let settings = publish::Settings { subject, timeout: timeout? };
     Some((Target::Publish(settings), to_usize(concurrency?)))
-}
-
-fn pieces(subject: &SubjectTemplate) -> Vec<publish::Piece> {
-    let piece = |part: &Part| match part {
-        Part::Text(text) => publish::Piece::Text(text.clone()),
-        Part::Attribute(name) => publish::Piece::Attribute((*name).to_owned()),
-    };
-    subject.parts().iter().map(piece).collect()
 }
 
 /// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.

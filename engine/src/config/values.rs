@@ -215,7 +215,8 @@ impl Kind for Template {
     }
 
     fn describe(&self) -> String {
-        format!("a subject, with {{attribute}} filled in from the event: {}", subject::ATTRIBUTES.join(", "))
+        let names: Vec<&str> = subject::Attribute::ALL.iter().map(|(name, _)| *name).collect();
+        format!("a subject, with {{attribute}} filled in from the event: {}", names.join(", "))
     }
 }
 

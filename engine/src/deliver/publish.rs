@@ -2,30 +2,17 @@
 
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-use crate::model::{Code, Event, Fault, Finished, Reason, Stage, Task, Value, Whose};
+use crate::model::{Code, Event, Fault, Finished, Reason, Stage, SubjectTemplate, Task, Whose};
 use crate::nats::{Nats, StoreError};
 
-/// What a token of a subject holds as it is; all else is percent-encoded.
-const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
 /// The pseudo header by which the finished result carries its subject from `render` to `send`.
 const SUBJECT: &str = "hookmill-subject";
-
-/// A piece of a subject template.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Piece {
-    /// Text as it is.
-    Text(String),
-    /// An attribute of the event, percent-encoded outside `[A-Za-z0-9_.-]`; empty if the event has none.
-    Attribute(String),
-}
 
 /// Where and how to publish.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The subject, in pieces.
-    pub subject: Vec<Piece>,
+    /// The subject, to be filled in for each event.
+    pub subject: SubjectTemplate,
     /// How long to wait for the ack.
     pub timeout: Duration,
 }
@@ -46,7 +33,7 @@ impl Publisher {
     pub fn render(&self, event: &Event) -> Finished {
         Finished {
             content_type: Some("application/cloudevents+json".to_owned()),
-            headers: vec![(SUBJECT.to_owned(), subject(&self.settings.subject, event))],
+            headers: vec![(SUBJECT.to_owned(), self.settings.subject.render(event))],
             body: event.to_structured(),
         }
     }
@@ -85,65 +72,5 @@ fn fault(error: &StoreError, subject: &str) -> Fault {
         StoreError::WrongLast | StoreError::Unknown | StoreError::NoStream | StoreError::Refused(_) => {
             Fault::later(Stage::Deliver, Code::Publish, Whose::Operator, Reason::Exhausted, detail)
         }
-    }
-}
-
-fn subject(pieces: &[Piece], event: &Event) -> String {
-    let mut subject = String::new();
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => subject.push_str(text),
-            Piece::Attribute(name) => {
-                let value = attribute(event, name).unwrap_or_default();
-                subject.extend(utf8_percent_encode(&value, TOKEN));
-            }
-        }
-    }
-    tidy(&subject)
-}
-
-/// A subject has no empty tokens: what an attribute left empty becomes `_`.
-fn tidy(subject: &str) -> String {
-    let tokens = subject.split('.').map(|token| if token.is_empty() { "_" } else { token });
-    tokens.collect::<Vec<_>>().join(".")
-}
-
-fn attribute(event: &Event, name: &str) -> Option<String> {
-    match name {
-        "id" => Some(event.id.clone()),
-        "source" => Some(event.source.clone()),
-        "type" => Some(event.ty.clone()),
-        "subject" => event.subject.clone(),
-        "time" => event.time.clone(),
-        "datacontenttype" => event.datacontenttype.clone(),
-        "dataschema" => event.dataschema.clone(),
-        _ => {
-            let found = event.extensions.iter().find(|(have, _)| have == name);
-            found.map(|(_, value)| match value {
-                Value::Text(text) => text.clone(),
-                Value::Integer(number) => number.to_string(),
-                Value::Boolean(flag) => flag.to_string(),
-            })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    #[test]
-    fn subjects_are_made_of_encoded_attributes() {
-        let body = r#"{"specversion":"1.0","id":"1","source":"/a b","type":"com.x","n":5}"#;
-        let event = Event::from_structured(&Bytes::from(body)).unwrap();
-        let make = |name: &str| {
-            subject(&[Piece::Text("out.".into()), Piece::Attribute(name.into())], &event)
-        };
-        assert_eq!(make("type"), "out.com.x");
-        assert_eq!(make("source"), "out.%2Fa%20b");
-        assert_eq!(make("n"), "out.5");
-        assert_eq!(make("subject"), "out._");
     }
 }

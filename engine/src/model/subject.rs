@@ -1,10 +1,17 @@
-//! NATS subjects: patterns that a source takes, and templates that a publish fills in (which is not done here).
+//! NATS subjects: patterns that a source takes, and templates that a publish fills in.
 
 use std::collections::HashSet;
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::Event;
+
 /// Longest subject or template, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 256;
+
+/// Everything outside `[A-Za-z0-9_-]`; dots are decided one by one.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
 /// Why a text is no subject.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -63,17 +70,48 @@ fn check_text(subject: &str) -> Result<(), SubjectError> {
     if subject.split('.').any(str::is_empty) { Err(SubjectError::Empty) } else { Ok(()) }
 }
 
-/// The attributes that a template may name.
-pub const ATTRIBUTES: [&str; 7] =
-    ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
+/// An attribute that a template may name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "each is the attribute of its name")]
+pub enum Attribute {
+    Id,
+    Source,
+    Type,
+    Subject,
+    Time,
+    DataContentType,
+    DataSchema,
+}
 
-/// A piece of a template.
+impl Attribute {
+    /// Every attribute by its name.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("id", Self::Id),
+        ("source", Self::Source),
+        ("type", Self::Type),
+        ("subject", Self::Subject),
+        ("time", Self::Time),
+        ("datacontenttype", Self::DataContentType),
+        ("dataschema", Self::DataSchema),
+    ];
+
+    fn of(self, event: &Event) -> Option<&str> {
+        match self {
+            Self::Id => Some(&event.id),
+            Self::Source => Some(&event.source),
+            Self::Type => Some(&event.ty),
+            Self::Subject => event.subject.as_deref(),
+            Self::Time => event.time.as_deref(),
+            Self::DataContentType => event.datacontenttype.as_deref(),
+            Self::DataSchema => event.dataschema.as_deref(),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// Text as it is.
+enum Part {
     Text(String),
-    /// The attribute of this name, one of [`ATTRIBUTES`].
-    Attribute(&'static str),
+    Attribute(Attribute),
 }
 
 /// A subject to publish to, with attributes of the event filled in: `analytics.{type}`.
@@ -96,9 +134,9 @@ impl SubjectTemplate {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, inside)) = rest.split_once('{') {
             let (name, after) = inside.split_once('}').ok_or(SubjectError::Brace)?;
-            let attribute = ATTRIBUTES.into_iter().find(|known| *known == name);
-            let attribute = attribute.ok_or_else(|| SubjectError::Attribute(name.to_owned()))?;
-            parts.extend([Part::Text(before.to_owned()), Part::Attribute(attribute)]);
+            let known = Attribute::ALL.iter().find(|(known, _)| *known == name);
+            let (_, attribute) = known.ok_or_else(|| SubjectError::Attribute(name.to_owned()))?;
+            parts.extend([Part::Text(before.to_owned()), Part::Attribute(*attribute)]);
             rest = after;
         }
         parts.push(Part::Text(rest.to_owned()));
@@ -109,16 +147,24 @@ impl SubjectTemplate {
         Ok(Self { text: text.to_owned(), parts })
     }
 
-    /// The pieces, in order.
-    pub fn parts(&self) -> &[Part] {
-        &self.parts
+    /// The subject for this event. Values are percent-encoded outside `[A-Za-z0-9_.-]`, and so is a dot that would
+    /// leave an empty token; an attribute that the event doesn't have becomes `_`.
+    pub fn render(&self, event: &Event) -> String {
+        let mut subject = String::with_capacity(self.text.len() + 32);
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => subject.push_str(text),
+                Part::Attribute(attribute) => encode(attribute.of(event).unwrap_or("_"), &mut subject),
+            }
+        }
+        subject
     }
 
     /// Whether any event at all can make this a subject that `pattern` takes.
     pub fn can_match(&self, pattern: &str) -> bool {
         let mine = self.parts.iter().flat_map(|part| match part {
             Part::Text(text) => text.chars().map(Step::Char).collect(),
-            Part::Attribute(_) => vec![Step::More(false)],
+            Part::Attribute(_) => vec![Step::Any, Step::More(false)],
         });
         let tokens = pattern.split('.').enumerate().flat_map(|(place, token)| {
             let dot = (place > 0).then_some(Step::Char('.'));
@@ -136,6 +182,19 @@ impl SubjectTemplate {
 impl fmt::Display for SubjectTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+fn encode(value: &str, out: &mut String) {
+    let mut tokens = value.split('.').peekable();
+    let mut open = false;
+    while let Some(token) = tokens.next() {
+        out.extend(utf8_percent_encode(token, ENCODED));
+        open = (open || !token.is_empty()) && !token.is_empty();
+        if let Some(next) = tokens.peek() {
+            out.push_str(if open && !next.is_empty() { "." } else { "%2E" });
+            open = true;
+        }
     }
 }
 
@@ -233,6 +292,21 @@ mod tests {
             assert_eq!(SubjectTemplate::parse(bad), Err(error), "{bad}");
         }
         assert!(SubjectTemplate::parse("analytics.{type}.{source}").is_ok());
+    }
+
+    #[test]
+    fn values_can_neither_break_a_subject_nor_leave_it_empty() {
+        let encoded = |value: &str| {
+            let mut out = String::new();
+            encode(value, &mut out);
+            out
+        };
+        assert_eq!(encoded("com.shop.order"), "com.shop.order");
+        assert_eq!(encoded("/orders/1 >*"), "%2Forders%2F1%20%3E%2A");
+        for value in [".a", "a.", "a..b", ".", "..", "..."] {
+            let out = encoded(value);
+            assert!(!out.is_empty() && out.split('.').all(|token| !token.is_empty()), "{value} -> {out}");
+        }
     }
 
     #[test]
