@@ -1,17 +1,19 @@
 #!/bin/sh
 # Builds the transforms for WebAssembly into transforms/dist/.
 #
-# Any of these will do, the first that is there is taken:
-#   1. rustup's toolchain with the target wasm32-unknown-unknown,
-#   2. the same after `rustup target add`,
-#   3. Debian's packages: rustc-web, cargo-web, rust-web-src, libstd-rust-web-dev, lld-19.
+# Takes the first of these that works, what is there already before what has to be fetched:
+#   1. the toolchain on PATH, if it has the target wasm32-unknown-unknown;
+#   2. Debian's packages rustc-web, cargo-web, rust-web-src, libstd-rust-web-dev and lld-19;
+#   3. rustup, after `rustup target add`;
+#   4. as root, the same Debian packages, installed with apt-get.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 transforms=$root/transforms
 dist=$transforms/dist
 target=wasm32-unknown-unknown
-modules="redact reshape route hostile"
+# Each folder whose crate is a module; the SDK isn't.
+modules=$(cd "$transforms" && grep -l cdylib -- */Cargo.toml | sed 's|/.*||' | tr '\n' ' ')
 packages="rustc-web cargo-web rust-web-src libstd-rust-web-dev lld-19"
 wasm_ld=/usr/lib/llvm-19/bin/wasm-ld
 
@@ -27,8 +29,7 @@ fresh() {
     [ -z "$newer" ] && ! [ "$0" -nt "$dist/.built" ]
 }
 
-rustup_has_target() {
-    command -v rustup >/dev/null 2>&1 || return 1
+toolchain_has_target() {
     sysroot=$(cd "$transforms" && rustc --print sysroot 2>/dev/null) || return 1
     [ -d "$sysroot/lib/rustlib/$target" ]
 }
@@ -36,8 +37,8 @@ rustup_has_target() {
 # Where there is no network rustup would wait for long: it gets a minute.
 rustup_adds_target() {
     command -v rustup >/dev/null 2>&1 || return 1
-    say "adding the target $target to the rustup toolchain"
-    (cd "$transforms" && timeout 60 rustup target add "$target" >/dev/null 2>&1) && rustup_has_target
+    say "adding the target $target to rustup's toolchain, outside of this checkout"
+    (cd "$transforms" && timeout 60 rustup target add "$target" >/dev/null 2>&1) && toolchain_has_target
 }
 
 debian_is_there() {
@@ -53,7 +54,7 @@ debian_installs() {
         say "  sudo apt-get install --no-install-recommends $packages"
         exit 1
     fi
-    say "installing outside of this checkout, with apt-get: $packages"
+    say "installing Debian packages, outside of this checkout: $packages"
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086 # a list of words
     timeout 600 apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 ||
@@ -62,8 +63,8 @@ debian_installs() {
     debian_is_there
 }
 
-build_with_rustup() {
-    (cd "$transforms" && cargo build --release --locked --target "$target")
+build_with_toolchain() {
+    (cd "$transforms" && cargo build --release --target "$target")
 }
 
 # /usr/bin by name: on PATH there may be rustup's proxies. Debian has no standard library for this target,
@@ -71,7 +72,7 @@ build_with_rustup() {
 build_with_debian() {
     (cd "$transforms" && RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$wasm_ld \
-        /usr/bin/cargo build --release --locked -Zbuild-std=std,panic_abort --target "$target")
+        /usr/bin/cargo build --release -Zbuild-std=std,panic_abort --target "$target")
 }
 
 if fresh; then
@@ -79,12 +80,12 @@ if fresh; then
     exit 0
 fi
 
-if rustup_has_target; then
-    build=build_with_rustup
+if toolchain_has_target; then
+    build=build_with_toolchain
 elif debian_is_there; then
     build=build_with_debian
 elif rustup_adds_target; then
-    build=build_with_rustup
+    build=build_with_toolchain
 elif debian_installs; then
     build=build_with_debian
 else
@@ -98,9 +99,10 @@ started=$dist/.started
 : >"$started"
 $build
 for module in $modules; do
-    cp "$transforms/target/$target/release/$module.wasm" "$dist/$module.wasm.new"
+    built=$transforms/target/$target/release/$(echo "$module" | tr - _).wasm
+    cp "$built" "$dist/$module.wasm.new"
     mv "$dist/$module.wasm.new" "$dist/$module.wasm"
 done
 # As old as the start of the build: what was edited meanwhile is built the next time.
 mv "$started" "$dist/.built"
-say "built $(echo "$modules" | sed 's/ /, /g') into transforms/dist/"
+say "built into transforms/dist/: $modules"

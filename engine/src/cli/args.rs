@@ -45,6 +45,12 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Make all streams, HOOKMILL_EVENTS among them
     Init,
+    /// Publish CloudEvents from files and wait for the acks
+    Publish(PublishArgs),
+    /// A local receiver that verifies and shows webhooks
+    Listen(ListenArgs),
+    /// Own nats-server, pipelines loaded and watched, deliveries shown as they happen
+    Dev(DevArgs),
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
@@ -72,6 +78,59 @@ pub(crate) struct RunArgs {
     /// Network that endpoints may be in although it is private, and without TLS (repeatable)
     #[arg(long, value_name = "CIDR")]
     pub(crate) egress_allow: Vec<IpNet>,
+}
+
+/// `publish`.
+#[derive(Args, Debug)]
+pub(crate) struct PublishArgs {
+    /// JSON objects, arrays of them, or one a line; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where to [default: events.<type of the event>]
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// How the events are encoded
+    #[arg(long, value_enum, default_value_t = Mode::Structured)]
+    pub(crate) mode: Mode,
+}
+
+/// Content modes of the NATS protocol binding.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// The whole event as JSON
+    Structured,
+    /// Attributes as headers, data as the body
+    Binary,
+}
+
+/// `listen`.
+#[derive(Args, Debug)]
+pub(crate) struct ListenArgs {
+    /// Port on the loopback; 0 takes any free one
+    #[arg(long, default_value_t = 8471)]
+    pub(crate) port: u16,
+    /// Secret to verify signatures with, whsec_… (repeatable)
+    #[arg(long)]
+    pub(crate) secret: Vec<String>,
+    /// Status of the answers
+    #[arg(long, default_value = "200")]
+    pub(crate) status: http::StatusCode,
+    /// Answer the first N requests of each webhook with 500
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) fail: u32,
+}
+
+/// `dev`.
+#[derive(Args, Debug)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+    /// Folder that keeps the events [default: .hookmill]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Play the example from beginning to end, then stop
+    #[arg(long)]
+    pub(crate) demo: bool,
 }
 
 /// `check`.

@@ -3,10 +3,13 @@
 mod args;
 mod assemble;
 mod check;
+mod dev;
 mod dlq;
 mod init;
 mod lane;
+mod listen;
 mod output;
+mod publish;
 mod run;
 
 use std::process::ExitCode;
@@ -64,6 +67,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run(args) => run::run(&global, args).await,
         Command::Check(args) => assemble::check(&global, &args).await,
         Command::Init => init::init(&global).await,
+        Command::Publish(args) => publish::publish(&global, args).await,
+        Command::Listen(args) => listen::listen(&global, args).await,
+        Command::Dev(args) => dev::dev(&global, args).await,
         Command::Dlq(command) => dlq::dlq(&global, command).await,
         Command::Lane(command) => lane::lane(&global, command).await,
     }

@@ -1,5 +1,7 @@
 //! Health, metrics, and (later) the admin API, on an address of their own.
 
+pub mod receiver;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

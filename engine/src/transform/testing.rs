@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use wit_component::StringEncoding;
@@ -23,6 +24,11 @@ pub(super) fn host() -> Arc<Host> {
 
 pub(super) fn host_with(instances: u32) -> Arc<Host> {
     Host::new(HostSettings { instances, ..HostSettings::default() }).unwrap()
+}
+
+/// The defaults, for a machine that may be busy with a hundred other tests.
+pub(super) fn patient() -> Settings {
+    Settings { timeout: Duration::from_secs(30), ..Settings::default() }
 }
 
 pub(super) async fn step(host: &Arc<Host>, guest: &Guest, settings: Settings) -> Step {
@@ -124,7 +130,7 @@ impl Guest {
 
     /// The core module, with the contract in it as wit-bindgen would have left it.
     pub(super) fn core(&self) -> Vec<u8> {
-        embed(&self.text())
+        embed(&self.text(""))
     }
 
     /// The component.
@@ -133,7 +139,8 @@ impl Guest {
         wit_component::ComponentEncoder::default().module(&core).unwrap().encode().unwrap()
     }
 
-    fn text(&self) -> String {
+    /// Its text, with further imports before all else.
+    pub(super) fn text(&self, imports: &str) -> String {
         let Self { configure, apply, more, answer, configure_error } = self;
         let mut data = String::new();
         for byte in answer {
@@ -146,6 +153,7 @@ impl Guest {
         let free = pages * 65536 - 65536;
         format!(
             r#"(module
+  {imports}
   (import "hookmill:transform/log@0.1.0" "log" (func $log (param i32 i32 i32)))
   (import "hookmill:transform/clock@0.1.0" "now" (func $now (result i64)))
   (memory (export "memory") {pages})
@@ -176,10 +184,19 @@ impl Guest {
 
 /// A core module of this text with the contract's component type in it.
 pub(super) fn embed(text: &str) -> Vec<u8> {
+    embed_world(text, &[])
+}
+
+/// The same with further packages of WIT, whose last has a world `guest`.
+pub(super) fn embed_world(text: &str, packages: &[&str]) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap();
     let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("transform.wit", WIT).unwrap();
-    let world = resolve.select_world(&[package], Some("transform")).unwrap();
+    let mut package = resolve.push_str("transform.wit", WIT).unwrap();
+    for text in packages {
+        package = resolve.push_str("more.wit", text).unwrap();
+    }
+    let world = if packages.is_empty() { "transform" } else { "guest" };
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
         .unwrap();
     module

@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(clock.ticks_until(start + Duration::from_micros(900)), 0);
         assert_eq!(clock.ticks_until(start + Duration::from_micros(1100)), 1);
         assert_eq!(clock.ticks_until(start + Duration::from_micros(51_900)), 50);
-        assert_eq!(clock.ticks_until(start + Duration::from_micros(52_000)), 1);
+        assert_eq!(clock.ticks_until(start + Duration::from_millis(52)), 1);
         assert_eq!(clock.ticks_until(start), 0);
     }
 }

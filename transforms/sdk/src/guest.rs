@@ -8,8 +8,7 @@ use self::bindings::hookmill::transform::{log as engine_log, types};
 use crate::log::Level;
 use crate::{Attribute, Event, Failure, Output, Transform, Verdict};
 
-#[expect(unsafe_code, reason = "generated from transform.wit")]
-#[doc(hidden)]
+/// Generated from `transform.wit`.
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit",

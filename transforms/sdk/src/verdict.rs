@@ -6,6 +6,10 @@ use crate::Event;
 
 /// What becomes of the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and a box would be in every author's way"
+)]
 pub enum Verdict {
     /// Go on with this instead.
     Replace(Output),

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::testing::{Guest, event, host, host_with, parts, step};
+use super::super::testing::{Guest, event, host, host_with, parts, patient, step};
 use super::super::{ConfigureError, Isolation, Settings, Step};
 use crate::model::event::EventParts;
 use crate::model::fault::{Again, Code, Reason, Stage, Whose};
 use crate::model::{Event, Fault, Value, Verdict};
 
 async fn apply(guest: &Guest) -> Result<Verdict, Fault> {
-    step(&host(), guest, Settings::default()).await.apply(&event()).await
+    step(&host(), guest, patient()).await.apply(&event()).await
 }
 
 /// Says how many events this instance has seen, as the reason of a drop of that many letters.
@@ -91,13 +91,13 @@ async fn rejected_is_for_good_and_retry_is_not() {
 
 #[tokio::test]
 async fn an_instance_serves_one_event_after_the_other() {
-    let step = step(&host(), &counting(), Settings::default()).await;
+    let step = step(&host(), &counting(), patient()).await;
     assert_eq!([seen(&step).await, seen(&step).await, seen(&step).await], [1, 2, 3]);
 }
 
 #[tokio::test]
 async fn with_isolation_by_event_no_instance_sees_two() {
-    let settings = Settings { isolation: Isolation::Event, ..Settings::default() };
+    let settings = Settings { isolation: Isolation::Event, ..patient() };
     let step = step(&host(), &counting(), settings).await;
     assert_eq!([seen(&step).await, seen(&step).await, seen(&step).await], [1, 1, 1]);
 }
@@ -105,15 +105,15 @@ async fn with_isolation_by_event_no_instance_sees_two() {
 #[tokio::test]
 async fn two_steps_of_one_module_share_no_instance() {
     let host = host();
-    let one = step(&host, &counting(), Settings::default()).await;
-    let two = step(&host, &counting(), Settings::default()).await;
+    let one = step(&host, &counting(), patient()).await;
+    let two = step(&host, &counting(), patient()).await;
     assert_eq!([seen(&one).await, seen(&one).await, seen(&two).await], [1, 2, 1]);
 }
 
 #[tokio::test]
 async fn after_a_trap_the_next_event_meets_a_fresh_instance() {
     let trap_at_two = "(if (i32.eq (global.get $seen) (i32.const 2)) (then unreachable))";
-    let step = step(&host(), &counting().apply(trap_at_two), Settings::default()).await;
+    let step = step(&host(), &counting().apply(trap_at_two), patient()).await;
     assert_eq!(seen(&step).await, 1);
     assert_eq!(step.apply(&event()).await.unwrap_err().code, Code::GuestTrap);
     assert_eq!(seen(&step).await, 1);
@@ -123,7 +123,7 @@ async fn after_a_trap_the_next_event_meets_a_fresh_instance() {
 async fn a_call_that_is_given_up_ends_its_instance() {
     let spin_at_two = "(if (i32.eq (global.get $seen) (i32.const 2)) (then (loop $l (br $l))))";
     let host = host_with(1);
-    let step = step(&host, &counting().apply(spin_at_two), Settings::default()).await;
+    let step = step(&host, &counting().apply(spin_at_two), patient()).await;
     assert_eq!(seen(&step).await, 1);
     let spinning = event();
     tokio::select! {
@@ -138,7 +138,7 @@ async fn a_call_that_is_given_up_ends_its_instance() {
 async fn settings_reach_the_guest_and_its_refusal_the_caller() {
     let host = host();
     let module = host.load("picky", &Guest::refusing("remove is no list").core()).unwrap();
-    let error = Step::new(host, module, Settings::default()).await.unwrap_err();
+    let error = Step::new(host, module, patient()).await.unwrap_err();
     assert!(
         matches!(&error, ConfigureError::Settings { text, .. } if text == "remove is no list"),
         "{error:?}"
@@ -147,7 +147,7 @@ async fn settings_reach_the_guest_and_its_refusal_the_caller() {
 
     // Traps unless the settings are the ten bytes of {"a":[1]}.
     let exact = "(if (i32.ne (local.get 1) (i32.const 9)) (then unreachable))";
-    let settings = Settings { settings: serde_json::json!({"a": [1]}), ..Settings::default() };
+    let settings = Settings { settings: serde_json::json!({"a": [1]}), ..patient() };
     step(&self::host(), &Guest::keep().configure(exact), settings).await;
 }
 
@@ -156,7 +156,7 @@ async fn a_place_is_taken_from_an_idle_instance() {
     let host = host_with(2);
     let mut steps = vec![];
     for _ in 0..5 {
-        steps.push(step(&host, &counting(), Settings::default()).await);
+        steps.push(step(&host, &counting(), patient()).await);
     }
     for step in &steps {
         assert!(seen(step).await >= 1);
@@ -177,7 +177,7 @@ async fn a_flood_of_log_lines_is_cut_and_harms_nobody() {
     let flood = "(local.set $n (i32.const 100000))
         (loop $l (call $log (i32.const 1) (i32.const 1024) (i32.const 1000))
           (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))";
-    let settings = Settings { timeout: std::time::Duration::from_secs(30), ..Settings::default() };
+    let settings = Settings { timeout: std::time::Duration::from_secs(30), ..patient() };
     let step = step(&host(), &Guest::keep().apply(flood), settings).await;
     assert_eq!(step.apply(&event()).await, Ok(Verdict::Keep));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::super::testing::{event, host};
+use super::super::testing::{event, host, patient};
 use super::super::{ConfigureError, Host, Isolation, Module, Settings, Step};
 use crate::model::fault::{Again, Code, Reason};
 use crate::model::{Data, Event, Fault, Value, Verdict};
@@ -21,7 +21,9 @@ fn module(host: &Arc<Host>, name: &str) -> Module {
 async fn hostile(settings: serde_json::Value) -> Result<Step, ConfigureError> {
     let host = host();
     let module = module(&host, "hostile");
-    let settings = Settings { settings, timeout: Duration::from_millis(500), ..Settings::default() };
+    let spins = settings["mode"] == "spin";
+    let timeout = if spins { Duration::from_millis(300) } else { patient().timeout };
+    let settings = Settings { settings, timeout, ..patient() };
     Step::new(host, module, settings).await
 }
 
@@ -32,7 +34,7 @@ async fn outcome(settings: serde_json::Value) -> Result<Verdict, Fault> {
 #[tokio::test]
 async fn redact_takes_out_what_it_was_told() {
     let host = host();
-    let settings = Settings { settings: json!({"remove": ["/email"]}), ..Settings::default() };
+    let settings = Settings { settings: json!({"remove": ["/email"]}), ..patient() };
     let step = Step::new(Arc::clone(&host), module(&host, "redact"), settings).await.unwrap();
     let text =
         br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"email":"a@b.c","total":12.50}}"#;
@@ -48,7 +50,7 @@ async fn redact_takes_out_what_it_was_told() {
 async fn redact_refuses_settings_that_make_no_sense() {
     let host = host();
     for settings in [json!({}), json!({"remove": ["email"]}), json!({"delete": ["/email"]}), json!([])] {
-        let settings = Settings { settings, ..Settings::default() };
+        let settings = Settings { settings, ..patient() };
         let error = Step::new(Arc::clone(&host), module(&host, "redact"), settings).await.unwrap_err();
         assert!(matches!(error, ConfigureError::Settings { .. }), "{error}");
     }
@@ -111,7 +113,7 @@ async fn a_real_guest_is_reused_or_not_as_the_step_says() {
     for (isolation, expected) in [(Isolation::Instance, ["1", "2"]), (Isolation::Event, ["1", "1"])] {
         let host = host();
         let settings = json!({"mode": "sleepless_counter"});
-        let settings = Settings { settings, isolation, ..Settings::default() };
+        let settings = Settings { settings, isolation, ..patient() };
         let step = Step::new(Arc::clone(&host), module(&host, "hostile"), settings).await.unwrap();
         let mut calls = vec![];
         for _ in 0..2 {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::super::testing::{Guest, event, host, host_with, parts, step};
+use super::super::testing::{Guest, event, host, host_with, parts, patient, step};
 use super::super::{ConfigureError, Host, HostSettings, Settings, Step};
 use crate::model::event::EventParts;
 use crate::model::fault::{Again, Code, Reason, Whose};
@@ -21,7 +21,7 @@ async fn fault(guest: &Guest, settings: Settings) -> Fault {
 }
 
 fn short() -> Settings {
-    Settings { timeout: Duration::from_millis(150), ..Settings::default() }
+    Settings { timeout: Duration::from_millis(150), ..patient() }
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_spinning_guest_is_stopped_and_may_be_tried_again() {
 async fn a_guest_that_spins_in_configure_is_found_at_load() {
     let host = host();
     let module = host.load("slow", &Guest::keep().configure(SPIN).core()).unwrap();
-    let error = Step::new(host, module, Settings::default()).await.unwrap_err();
+    let error = Step::new(host, module, patient()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "module slow can't be configured: starting and configuring it took longer than 2s"
@@ -47,7 +47,7 @@ async fn a_guest_that_spins_in_configure_is_found_at_load() {
 /// first of the spinning ones is at its end.
 async fn spinning_harms_nobody_else() {
     let host = host_with(16);
-    let long = Settings { timeout: Duration::from_secs(5), ..Settings::default() };
+    let long = Settings { timeout: Duration::from_secs(3), ..patient() };
     let bad = Arc::new(step(&host, &Guest::keep().apply(SPIN), long.clone()).await);
     let good = step(&host, &Guest::keep(), long).await;
     let started = Instant::now();
@@ -64,7 +64,7 @@ async fn spinning_harms_nobody_else() {
     while let Some(spun) = spinning.join_next().await {
         assert_eq!(spun.unwrap().unwrap_err().code, Code::StepTimeout);
     }
-    assert!(took < Duration::from_secs(5), "100 calls beside spinning ones took {took:?}");
+    assert!(took < Duration::from_secs(3), "100 calls beside spinning ones took {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +80,7 @@ async fn a_spinning_guest_leaves_others_their_share_of_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_call_gets_its_turn_beside_spinning_ones_of_another_step() {
     let host = host_with(16);
-    let long = Settings { timeout: Duration::from_secs(10), ..Settings::default() };
+    let long = Settings { timeout: Duration::from_secs(10), ..patient() };
     let bad = Arc::new(step(&host, &Guest::keep().apply(SPIN), long.clone()).await);
     // Works for 60 ms by its own clock, well beyond the free time.
     let work = "(local.set $end (i64.add (call $now) (i64.const 60)))
@@ -99,7 +99,7 @@ async fn a_slow_call_gets_its_turn_beside_spinning_ones_of_another_step() {
 
 #[tokio::test]
 async fn a_trap_is_for_good() {
-    let fault = fault(&Guest::keep().apply("unreachable"), Settings::default()).await;
+    let fault = fault(&Guest::keep().apply("unreachable"), patient()).await;
     assert_eq!(
         (fault.code, fault.whose, fault.again),
         (Code::GuestTrap, Whose::Module, Again::Never(Reason::Rejected))
@@ -110,14 +110,14 @@ async fn a_trap_is_for_good() {
 #[tokio::test]
 async fn endless_recursion_is_a_trap() {
     let guest = Guest::keep().more("(func $deep (call $deep) (call $deep))").apply("(call $deep)");
-    let fault = fault(&guest, Settings::default()).await;
+    let fault = fault(&guest, patient()).await;
     assert_eq!(fault.code, Code::GuestTrap);
     assert!(fault.detail.contains("call stack exhausted"), "{}", fault.detail);
 }
 
 #[tokio::test]
 async fn a_guest_out_of_memory_is_told_from_one_that_panics() {
-    let fault = fault(&Guest::keep().apply(GROW).apply("unreachable"), Settings::default()).await;
+    let fault = fault(&Guest::keep().apply(GROW).apply("unreachable"), patient()).await;
     assert_eq!((fault.code, fault.again), (Code::GuestTrap, Again::Never(Reason::Rejected)));
     assert_eq!(
         fault.detail,
@@ -129,7 +129,7 @@ async fn a_guest_out_of_memory_is_told_from_one_that_panics() {
 async fn a_guest_that_has_grown_is_replaced_and_gives_its_memory_back() {
     let settings = HostSettings { memory_bytes: 200 << 20, ..HostSettings::default() };
     let host = Host::new(settings).unwrap();
-    let step = step(&host, &Guest::keep().apply(GROW), Settings::default()).await;
+    let step = step(&host, &Guest::keep().apply(GROW), patient()).await;
     for _ in 0..5 {
         assert_eq!(step.apply(&event()).await, Ok(Verdict::Keep));
     }
@@ -140,7 +140,7 @@ async fn the_memory_of_all_guests_together_is_bounded() {
     let settings = HostSettings { memory_bytes: 20 << 20, ..HostSettings::default() };
     let host = Host::new(settings).unwrap();
     let module = host.load("guest", &Guest::keep().apply(GROW).apply("unreachable").core()).unwrap();
-    let own = |memory_bytes| Settings { memory_bytes, ..Settings::default() };
+    let own = |memory_bytes| Settings { memory_bytes, ..patient() };
     let error = Step::new(Arc::clone(&host), module.clone(), own(21 << 20)).await.unwrap_err();
     assert!(matches!(error, ConfigureError::Memory { .. }), "{error:?}");
     assert_eq!(
@@ -166,7 +166,7 @@ async fn the_memory_of_all_guests_together_is_bounded() {
 async fn a_hundred_megabytes_are_not_taken() {
     let parts = EventParts { datacontenttype: Some("a/b".into()), ..parts() };
     let guest = Guest::replace_with_zeros(&parts, 100 << 20);
-    let fault = fault(&guest, Settings::default()).await;
+    let fault = fault(&guest, patient()).await;
     assert_eq!((fault.code, fault.again), (Code::GuestOutput, Again::Never(Reason::Rejected)));
     assert!(fault.detail.contains("output = \"4MiB\""), "{}", fault.detail);
 }
@@ -174,9 +174,9 @@ async fn a_hundred_megabytes_are_not_taken() {
 #[tokio::test]
 async fn output_is_counted_to_the_byte() {
     let parts = EventParts { datacontenttype: Some("a/b".into()), ..parts() };
-    let envelope = "1/shopordera/b".len() as u32;
+    let envelope = u32::try_from("1/shopordera/b".len()).unwrap();
     let step_of = async |bytes| {
-        let settings = Settings { output_bytes: 1 << 20, ..Settings::default() };
+        let settings = Settings { output_bytes: 1 << 20, ..patient() };
         step(&host(), &Guest::replace_with_zeros(&parts, bytes), settings).await.apply(&event()).await
     };
     assert!(step_of((1 << 20) - envelope).await.is_ok());
@@ -189,11 +189,14 @@ async fn output_is_counted_to_the_byte() {
     );
 }
 
+/// An event, headers, and a part of what is said about them.
+type Malformed = (EventParts, &'static [(&'static str, &'static str)], &'static str);
+
 #[tokio::test]
 async fn malformed_output_never_goes_on() {
     let extension = |name: &str| vec![(name.to_owned(), Value::Integer(1))];
     let twice = [extension("a"), extension("a")].concat();
-    let cases: [(EventParts, &[(&str, &str)], &str); 12] = [
+    let cases: [Malformed; 12] = [
         (EventParts { id: String::new(), ..parts() }, &[], "attribute id is empty"),
         (
             EventParts { source: "a b".into(), ..parts() },
@@ -221,7 +224,7 @@ async fn malformed_output_never_goes_on() {
     ];
     let host = host();
     for (event_parts, headers, problem) in cases {
-        let step = step(&host, &Guest::replace(&event_parts, headers), Settings::default()).await;
+        let step = step(&host, &Guest::replace(&event_parts, headers), patient()).await;
         let fault = step.apply(&event()).await.unwrap_err();
         assert_eq!((fault.code, fault.again), (Code::GuestOutput, Again::Never(Reason::Rejected)), "{fault}");
         assert!(fault.detail.contains(problem), "{problem:?} in {:?}", fault.detail);
@@ -230,7 +233,7 @@ async fn malformed_output_never_goes_on() {
 
 #[tokio::test]
 async fn a_split_into_too_many_is_refused() {
-    let fault = fault(&Guest::split(&parts(), 1025), Settings::default()).await;
+    let fault = fault(&Guest::split(&parts(), 1025), patient()).await;
     assert_eq!(fault.code, Code::GuestOutput);
     assert!(fault.detail.ends_with("it splits into 1025 events, the most is 1024"), "{}", fault.detail);
 }
@@ -239,16 +242,16 @@ async fn a_split_into_too_many_is_refused() {
 async fn an_answer_that_points_nowhere_is_refused() {
     // The reason of the drop starts far beyond the memory.
     let guest = Guest::drop("why").apply("(i32.store (i32.const 1032) (i32.const -1000))");
-    assert_eq!(fault(&guest, Settings::default()).await.code, Code::GuestOutput);
+    assert_eq!(fault(&guest, patient()).await.code, Code::GuestOutput);
     // A verdict that doesn't exist.
     let guest = Guest::keep().apply("(i32.store (i32.const 1028) (i32.const 77))");
-    assert_eq!(fault(&guest, Settings::default()).await.code, Code::GuestOutput);
+    assert_eq!(fault(&guest, patient()).await.code, Code::GuestOutput);
 }
 
 #[tokio::test]
 async fn a_call_waits_no_longer_than_the_set_up_for_a_place() {
     let host = host_with(1);
-    let long = Settings { timeout: Duration::from_secs(60), ..Settings::default() };
+    let long = Settings { timeout: Duration::from_mins(1), ..patient() };
     let busy = Arc::new(step(&host, &Guest::keep().apply(SPIN), long).await);
     let mut calls = JoinSet::new();
     let spinning = Arc::clone(&busy);

@@ -4,3 +4,4 @@ mod calls;
 mod guests;
 mod limits;
 mod modules;
+mod wasi;

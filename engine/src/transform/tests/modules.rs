@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::testing::{Guest, embed, event, host};
-use super::super::{Host, HostSettings, ModuleError, Settings, Step};
+use super::super::testing::{Guest, embed, event, host, patient};
+use super::super::{Host, HostSettings, ModuleError, Step};
 use crate::model::Verdict;
 
 fn refused(bytes: &[u8]) -> ModuleError {
@@ -16,7 +16,7 @@ async fn a_component_and_its_core_module_do_the_same() {
     let guest = Guest::drop("x");
     for bytes in [guest.core(), guest.component()] {
         let module = host.load("m", &bytes).unwrap();
-        let step = Step::new(Arc::clone(&host), module, Settings::default()).await.unwrap();
+        let step = Step::new(Arc::clone(&host), module, patient()).await.unwrap();
         assert_eq!(step.apply(&event()).await, Ok(Verdict::Drop("x".into())));
     }
 }
