@@ -6,15 +6,13 @@ use std::sync::Arc;
 use super::Failure;
 use super::args::{CheckArgs, Global};
 use crate::config::{self, Code, Loaded, Problem, Process, checked};
-use crate::deliver::{self, Endpoint, publish};
+use crate::deliver::{Endpoint, publish};
 use crate::egress;
 use crate::filter::Filter;
-use crate::lane::{Jitter, Policy};
 use crate::model::Name;
-use crate::nats::{self, Nats};
+use crate::nats::Nats;
 use crate::pipeline::{OnError, Pipeline, Step, Subscription, SubscriptionParts, Target};
-use crate::source;
-use crate::transform::{self, Host, HostSettings};
+use crate::transform::{self, Host};
 use crate::validate::Validator;
 
 /// The process's settings: the file, and what the command line says instead.
@@ -23,7 +21,7 @@ pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
     let path = global.config.as_deref().or_else(|| default.exists().then_some(default));
     let mut process = config::load_process(path).map_err(|problems| say(&problems, global.json))?;
     if let Some(url) = &global.nats {
-        process.nats.url = url.split(',').map(|part| part.trim().to_owned()).collect();
+        process.nats.url.clone_from(url);
     }
     if let Some(prefix) = &global.prefix {
         process.nats.prefix =
@@ -34,26 +32,7 @@ pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
 
 /// Connects as the settings say.
 pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
-    let from = &process.nats;
-    let mut settings = nats::Settings::for_url(from.url.join(","));
-    settings.prefix = from.prefix.clone();
-    settings.replicas = from.replicas;
-    settings.connect_timeout = from.connect_timeout;
-    settings.ca.clone_from(&from.ca);
-    if let Some((cert, key)) = &from.certificate {
-        settings.cert = Some(cert.clone());
-        settings.key = Some(key.clone());
-    }
-    match &from.login {
-        checked::Login::None => {}
-        checked::Login::Credentials(path) => settings.credentials = Some(path.clone()),
-        checked::Login::User { user, password } => {
-            settings.user = Some(user.clone());
-            settings.password = Some(password.clone());
-        }
-        checked::Login::Token(token) => settings.token = Some(token.clone()),
-    }
-    Nats::connect(&settings).await.map_err(|error| {
+    Nats::connect(&process.nats).await.map_err(|error| {
         let text = super::output::chain(&error);
         if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
     })
@@ -81,24 +60,22 @@ pub(crate) struct Prepared {
 /// Reads the files and tries every step's module and settings.
 pub(crate) async fn prepare(paths: &[PathBuf], process: &Process) -> Result<Prepared, Failure> {
     let mut loaded = config::load(paths);
-    let settings = HostSettings {
-        instances: process.limits.instances,
-        memory_bytes: process.limits.memory_bytes,
-        ..HostSettings::default()
-    };
-    let host = Host::new(settings).map_err(|error| Failure::failed(&error))?;
+    let host = Host::new(process.host.clone()).map_err(|error| Failure::failed(&error))?;
     let mut steps = Vec::new();
     for pipeline in &loaded.pipelines {
         let mut of_pipeline = Vec::new();
-        for (index, subscription) in pipeline.subscriptions.iter().enumerate() {
+        for subscription in &pipeline.subscriptions {
             let mut of_subscription = Vec::new();
-            for (place, step) in subscription.steps.iter().enumerate() {
+            for step in &subscription.steps {
                 match make_step(&host, step).await {
                     Ok(step) => of_subscription.push(step),
                     Err((code, message)) => {
-                        let key = format!("subscription[{index}].step[{place}].settings");
-                        let problem = Problem::new(code, pipeline.file.display().to_string(), message);
-                        loaded.problems.push(problem.at(step.settings_line, 1).key(key));
+                        loaded.problems.push(super::check::step_problem(
+                            &pipeline.file,
+                            step,
+                            code,
+                            &message,
+                        ));
                     }
                 }
             }
@@ -119,16 +96,7 @@ async fn make_step(host: &Arc<Host>, step: &checked::Step) -> Result<Step, (Code
     })?;
     let module = host.load_in_background(&name, bytes.into()).await;
     let module = module.map_err(|error| (Code::ModuleInvalid, chain(&error)))?;
-    let settings = transform::Settings {
-        settings: step.settings.clone(),
-        timeout: step.timeout,
-        memory_bytes: step.memory_bytes,
-        output_bytes: step.output_bytes,
-        isolation: match step.isolation {
-            checked::Isolation::Instance => transform::Isolation::Instance,
-            checked::Isolation::Event => transform::Isolation::Event,
-        },
-    };
+    let settings = step.transform.clone();
     let identity = format!("{} {}", module.label(), settings.settings);
     let transform = transform::Step::new(host.clone(), module, settings).await;
     let transform = transform.map_err(|error| (Code::SettingsRefused, chain(&error)))?;
@@ -154,21 +122,11 @@ fn pipeline_of(
     nats: &Nats,
     client: &egress::Client,
 ) -> Pipeline {
-    let source = source::Settings {
-        stream: from.source.stream.into(),
-        subjects: from.source.subjects,
-        start: match from.source.start {
-            checked::Start::New => source::Start::New,
-            checked::Start::All => source::Start::All,
-            checked::Start::Time(time) => source::Start::Time(time),
-        },
-        max_in_flight: from.source.max_in_flight,
-    };
     let subscriptions = from.subscriptions.into_iter().zip(steps);
     let subscriptions =
         subscriptions.map(|(subscription, steps)| subscription_of(subscription, steps, nats, client));
     let validator = Validator::new(from.validate);
-    Pipeline::new(from.name, from.revision.into(), source, validator, subscriptions.collect())
+    Pipeline::new(from.name, from.revision.into(), from.source, validator, subscriptions.collect())
 }
 
 fn subscription_of(
@@ -178,40 +136,20 @@ fn subscription_of(
     client: &egress::Client,
 ) -> Subscription {
     let (timeout, target) = match from.target {
-        checked::Target::Deliver(deliver) => {
-            let timeout = deliver.timeout;
-            let settings = deliver::Settings {
-                url: deliver.url,
-                format: match deliver.format {
-                    checked::Format::Structured => deliver::Format::Structured,
-                    checked::Format::Binary => deliver::Format::Binary,
-                    checked::Format::Data => deliver::Format::Data,
-                },
-                headers: deliver.headers,
-                sign: deliver.sign,
-                timeout,
-                give_up_on: deliver.give_up_on,
-                retry_after_max: deliver.retry_after_max,
-                allow: deliver.allow,
-            };
-            (timeout, Target::Webhook(Endpoint::new(settings, client)))
+        checked::Target::Deliver(settings) => {
+            (settings.timeout, Target::Webhook(Endpoint::new(settings, client)))
         }
-        checked::Target::Publish(to) => {
-            let timeout = to.timeout;
-            let settings = publish::Settings { subject: to.subject, timeout };
+        checked::Target::Publish(settings) => {
+            let timeout = settings.timeout;
             (timeout, Target::Publish(publish::Publisher::new(settings, nats.clone())))
         }
-    };
-    let jitter = match from.retry.jitter {
-        checked::Jitter::Around(share) => Jitter::Share(share),
-        checked::Jitter::Full => Jitter::Full,
     };
     Subscription::new(SubscriptionParts {
         name: from.name,
         filter: Filter::new(from.filter),
         steps,
         target,
-        retry: Policy { schedule: from.retry.schedule, jitter },
+        retry: from.retry,
         concurrency: from.concurrency,
         timeout,
     })
@@ -221,14 +159,10 @@ fn subscription_of(
 pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let process = process(global)?;
     let prepared = prepare(&args.paths.paths, &process).await?;
-    if !prepared.loaded.problems.is_empty() {
-        let failure = say(&prepared.loaded.problems, global.json);
-        let problems = prepared.loaded.problems.len();
-        eprintln!("{problems} problem{}", if problems == 1 { "" } else { "s" });
-        return Err(failure);
+    let code =
+        super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
+    match code.map_err(|error| Failure::failed(&error))? {
+        0 => Ok(()),
+        code => Err(Failure::Said(code)),
     }
-    let pipelines = prepared.loaded.pipelines.len();
-    let subscriptions: usize = prepared.loaded.pipelines.iter().map(|one| one.subscriptions.len()).sum();
-    eprintln!("{pipelines} pipelines, {subscriptions} subscriptions: no problems");
-    Ok(())
 }

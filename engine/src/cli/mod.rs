@@ -2,7 +2,7 @@
 
 mod args;
 mod assemble;
-pub mod check;
+mod check;
 mod dev;
 mod dlq;
 mod init;

@@ -31,9 +31,9 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
         nats = assemble::connect(&process) => nats?,
         () = signals.next() => return Ok(()),
     };
-    let mut allow = process.egress_allow.clone();
+    let mut allow = process.egress.allow.clone();
     allow.extend(args.egress_allow);
-    let client = egress::ClientSettings { allow, deny: process.egress_deny.clone(), extra_ca: None };
+    let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };

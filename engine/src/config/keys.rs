@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::checked::{Format, Isolation, OnError};
+use super::checked::OnError;
 use super::files::{JsonTable, Match, ModulePath, SchemaFile};
 use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Time, Types, Whole};
 use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{Later, Section, Setting, Sub};
 use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
+use crate::deliver::Format;
+use crate::transform::Isolation;
 use crate::validate::Unknown;
 
 const MILLISECOND: Duration = Duration::from_millis(1);

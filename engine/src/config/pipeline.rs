@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use super::checked::{Deliver, Pipeline, Publish, Retry, Source, Step, Subscription, Target};
+use super::checked::{Pipeline, Step, Subscription, Target};
 use super::keys::{
     ALLOW, ATTEMPTS, CONCURRENCY, DELIVER_TABLE, FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER,
     LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PUBLISH_TABLE,
@@ -14,9 +14,10 @@ use super::keys::{
 };
 use super::report::Code;
 use super::setting::{About, Context, File, Table};
-use crate::filter;
+use crate::deliver::{self, publish};
+use crate::lane::retry::Policy;
 use crate::model::{Name, SubjectTemplate};
-use crate::validate;
+use crate::{filter, source, transform, validate};
 
 /// Reads a file whose TOML is fine. `None` after a problem was reported.
 pub(super) fn read(
@@ -59,13 +60,13 @@ fn name(file: &File<'_>, top: &Table<'_>, path: &Path) -> Option<(Name, Range<us
     name.map(|name| (name, 0..0))
 }
 
-fn source(table: &Table<'_>) -> Option<Source> {
+fn source(table: &Table<'_>) -> Option<source::Settings> {
     let stream = table.get(&STREAM);
     let subjects = table.get(&SUBJECTS);
     let start = table.get(&START);
     let max_in_flight = table.get(&MAX_IN_FLIGHT);
-    Some(Source {
-        stream: stream?,
+    Some(source::Settings {
+        stream: stream?.into(),
         subjects: subjects?,
         start: start?,
         max_in_flight: to_usize(max_in_flight?),
@@ -85,7 +86,11 @@ fn rule(table: &Table<'_>) -> Option<validate::Rule> {
     Some(validate::Rule { types: types?, label, id, schema })
 }
 
-fn subscription(table: &Table<'_>, source: Option<&Source>, names: &mut Vec<Name>) -> Option<Subscription> {
+fn subscription(
+    table: &Table<'_>,
+    source: Option<&source::Settings>,
+    names: &mut Vec<Name>,
+) -> Option<Subscription> {
     let name = table.get(&SUBSCRIPTION_NAME);
     if let (Some(name), Some(at)) = (&name, table.given(&SUBSCRIPTION_NAME)) {
         if names.contains(name) {
@@ -104,11 +109,10 @@ fn subscription(table: &Table<'_>, source: Option<&Source>, names: &mut Vec<Name
     let steps: Vec<_> = table.many(&PIPELINE, &STEPS).into_iter().map(|table| step(&table?)).collect();
     let steps: Option<Vec<_>> = steps.into_iter().collect();
     let retry = table.one(&PIPELINE, &RETRY_TABLE).and_then(|table| retry(&table));
-    let target =
-        target(table, source, retry.as_ref().map(|(retry, give_up_on)| (retry, give_up_on.as_slice())));
+    let target = target(table, source, retry.as_ref());
     let filter = filter::Settings { types: types?, matches: matches? };
     let (target, concurrency) = target?;
-    Some(Subscription { name: name?, filter, steps: steps?, target, concurrency, retry: retry?.0 })
+    Some(Subscription { name: name?, filter, steps: steps?, target, concurrency, retry: retry?.policy })
 }
 
 fn step(table: &Table<'_>) -> Option<Step> {
@@ -123,23 +127,26 @@ fn step(table: &Table<'_>) -> Option<Step> {
     let reference = reference?;
     let reference_at = table.given(&TRANSFORM).unwrap_or_default();
     let settings_at = table.given(&SETTINGS).unwrap_or_else(|| reference_at.clone());
-    Some(Step {
-        reference,
+    let transform = transform::Settings {
         settings: settings?,
-        reference_line: table.file.line(&reference_at),
-        settings_line: table.file.line(&settings_at),
         timeout: timeout?,
         memory_bytes: memory_bytes?,
         output_bytes: output_bytes?,
         isolation: isolation?,
+    };
+    Some(Step {
+        reference,
+        transform,
+        reference_line: table.file.line(&reference_at),
+        settings_line: table.file.line(&settings_at),
         on_error: on_error?,
     })
 }
 
 fn target(
     table: &Table<'_>,
-    source: Option<&Source>,
-    retry: Option<(&Retry, &[u16])>,
+    source: Option<&source::Settings>,
+    retry: Option<&Retry>,
 ) -> Option<(Target, usize)> {
     let hint = "give exactly one of [subscription.deliver] and [subscription.publish]";
     match (table.given(&DELIVER_TABLE), table.given(&PUBLISH_TABLE)) {
@@ -160,7 +167,7 @@ fn target(
     }
 }
 
-fn deliver(table: &Table<'_>, retry: Option<(&Retry, &[u16])>) -> Option<(Target, usize)> {
+fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<(Target, usize)> {
     let url = table.get(&URL);
     let format = table.get(&FORMAT);
     let headers = table.get(&HEADERS);
@@ -168,21 +175,21 @@ fn deliver(table: &Table<'_>, retry: Option<(&Retry, &[u16])>) -> Option<(Target
     let timeout = table.get(&TIMEOUT);
     let concurrency = table.get(&CONCURRENCY);
     let allow = table.get(&ALLOW);
-    let (retry, give_up_on) = retry?;
-    let target = Target::Deliver(Deliver {
+    let retry = retry?;
+    let target = Target::Deliver(deliver::Settings {
         url: url?,
         format: format?,
         headers: headers?,
         sign: sign?,
         timeout: timeout?,
-        give_up_on: give_up_on.to_vec(),
-        retry_after_max: retry.retry_after_max,
+        give_up_on: retry.give_up_on.clone(),
+        retry_after_max: retry.after_max,
         allow: allow?,
     });
     Some((target, to_usize(concurrency?)))
 }
 
-fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)> {
+fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<(Target, usize)> {
     let subject = table.get(&SUBJECT);
     let timeout = table.get(&PUBLISH_TIMEOUT);
     let concurrency = table.get(&CONCURRENCY);
@@ -194,13 +201,19 @@ fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)
         return None;
     }
     source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
-    Some((Target::Publish(Publish { subject, timeout: timeout? }), to_usize(concurrency?)))
+    let settings = publish::Settings { subject, timeout: timeout? };
+    Some((Target::Publish(settings), to_usize(concurrency?)))
 }
 
 /// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.
-fn no_loop(context: &Context<'_>, at: &Range<usize>, subject: &SubjectTemplate, source: &Source) -> bool {
+fn no_loop(
+    context: &Context<'_>,
+    at: &Range<usize>,
+    subject: &SubjectTemplate,
+    source: &source::Settings,
+) -> bool {
     let all = ["events.>".to_owned()];
-    let takes = if source.subjects.is_empty() && source.stream == "HOOKMILL_EVENTS" {
+    let takes = if source.subjects.is_empty() && &*source.stream == "HOOKMILL_EVENTS" {
         &all[..]
     } else {
         &source.subjects
@@ -212,7 +225,14 @@ fn no_loop(context: &Context<'_>, at: &Range<usize>, subject: &SubjectTemplate, 
     false
 }
 
-fn retry(table: &Table<'_>) -> Option<(Retry, Vec<u16>)> {
+/// `[subscription.retry]`, of which the delivery needs a part.
+struct Retry {
+    policy: Policy,
+    after_max: Duration,
+    give_up_on: Vec<u16>,
+}
+
+fn retry(table: &Table<'_>) -> Option<Retry> {
     let exponential: [&dyn About; 4] = [&ATTEMPTS, &INITIAL, &MULTIPLIER, &MAX];
     let other = exponential.into_iter().find(|about| table.given(*about).is_some());
     if let (Some(other), Some(at)) = (other, table.given(&SCHEDULE)) {
@@ -226,9 +246,9 @@ fn retry(table: &Table<'_>) -> Option<(Retry, Vec<u16>)> {
     let retry_after_max = table.get(&RETRY_AFTER_MAX);
     let give_up_on = table.get(&GIVE_UP_ON);
     let schedule = if other.is_some() { computed } else { listed };
-    let retry = Retry { schedule: schedule?, jitter: jitter?, retry_after_max: retry_after_max? };
-    let statuses = give_up_on?.into_iter().filter_map(|status| u16::try_from(status).ok());
-    Some((retry, statuses.collect()))
+    let policy = Policy { schedule: schedule?, jitter: jitter? };
+    let give_up_on = give_up_on?.into_iter().filter_map(|status| u16::try_from(status).ok());
+    Some(Retry { policy, after_max: retry_after_max?, give_up_on: give_up_on.collect() })
 }
 
 fn exponential_schedule(table: &Table<'_>) -> Option<Vec<Duration>> {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::checked::{Limits, Login, Nats, Process};
+use super::checked::{Limits, Process};
 use super::kinds::{Cidr, FilePath, List, Listen, NameKind, Size, Time, Whole};
 use super::report::Code;
 use super::setting::Absent::{Default, Nothing};
 use super::setting::{About, Later, Section, Setting, Sub, Table};
 use super::values::{NatsUrls, Secret, TextOrReference};
+use crate::transform::HostSettings;
+use crate::{egress, nats};
 
 pub(super) static PROCESS: Section = Section {
     header: "",
@@ -148,67 +150,58 @@ static MEMORY: Setting<Size> = Setting::new(
 pub(super) fn read(top: &Table<'_>) -> Option<Process> {
     let listen = top.get(&LISTEN);
     let nats = top.one(&PROCESS, &NATS_TABLE).and_then(|table| nats(&table));
-    let egress = top.one(&PROCESS, &EGRESS_TABLE).map(|table| (table.get(&ALLOW), table.get(&DENY)));
+    let egress = top.one(&PROCESS, &EGRESS_TABLE).and_then(|table| egress(&table));
     let limits = top.one(&PROCESS, &LIMITS_TABLE).and_then(|table| limits(&table));
-    let (egress_allow, egress_deny) = egress?;
-    Some(Process {
-        listen: listen?,
-        nats: nats?,
-        egress_allow: egress_allow?,
-        egress_deny: egress_deny?,
-        limits: limits?,
-    })
+    let (limits, host) = limits?;
+    Some(Process { listen: listen?, nats: nats?, egress: egress?, limits, host })
 }
 
-fn nats(table: &Table<'_>) -> Option<Nats> {
+fn nats(table: &Table<'_>) -> Option<nats::Settings> {
     let url = table.get(&URL);
     let prefix = table.get(&PREFIX);
     let replicas = table.get(&REPLICAS);
     let connect_timeout = table.get(&CONNECT_TIMEOUT);
-    let login = login(table);
-    let ca = table.optional(&CA).ok();
-    let certificate = table.optional(&CERT).ok().zip(table.optional(&KEY).ok());
-    let pairs = both(table, &CERT, &KEY);
-    Some(Nats {
-        url: url?,
-        prefix: prefix?,
-        replicas: usize::try_from(replicas?).unwrap_or(1),
-        connect_timeout: connect_timeout?,
-        login: login?,
-        ca: ca?,
-        certificate: certificate.filter(|_| pairs).map(|(cert, key)| cert.zip(key))?,
-    })
-}
-
-fn login(table: &Table<'_>) -> Option<Login> {
     let credentials = table.optional(&CREDENTIALS).ok();
     let user = table.optional(&USER).ok();
     let password = table.optional(&PASSWORD).ok();
     let token = table.optional(&LOGIN_TOKEN).ok();
-    let paired = both(table, &USER, &PASSWORD);
+    let ca = table.optional(&CA).ok();
+    let cert = table.optional(&CERT).ok();
+    let key = table.optional(&KEY).ok();
+    both(table, &USER, &PASSWORD);
+    both(table, &CERT, &KEY);
+    one_login(table);
+    Some(nats::Settings {
+        url: url?.join(","),
+        prefix: prefix?,
+        replicas: usize::try_from(replicas?).unwrap_or(1),
+        connect_timeout: connect_timeout?,
+        credentials: credentials?,
+        user: user?,
+        password: password?,
+        token: token?,
+        ca: ca?,
+        cert: cert?,
+        key: key?,
+    })
+}
+
+/// Reports a second way to log in.
+fn one_login(table: &Table<'_>) {
     let ways: [&dyn About; 3] = [&CREDENTIALS, &USER, &LOGIN_TOKEN];
     let given: Vec<_> = ways.into_iter().filter_map(|way| Some((way.key(), table.given(way)?))).collect();
     if let [(first, _), (second, at), ..] = given.as_slice() {
         let hint = "give one of credentials, user with password, and token";
         table.context(second).wrong(Code::Conflict, at, format!("stands beside {first}"), hint);
-        return None;
     }
-    let pair = user?.zip(password?);
-    Some(match (credentials?, pair, token?) {
-        _ if !paired => return None,
-        (Some(path), _, _) => Login::Credentials(path),
-        (_, Some((user, password)), _) => Login::User { user, password },
-        (_, _, Some(token)) => Login::Token(token),
-        (None, None, None) => Login::None,
-    })
 }
 
-/// Whether both keys are given or neither is.
-fn both(table: &Table<'_>, one: &dyn About, other: &dyn About) -> bool {
+/// Reports a key that stands without the other.
+fn both(table: &Table<'_>, one: &dyn About, other: &dyn About) {
     let (lonely, at, missing) = match (table.given(one), table.given(other)) {
         (Some(at), None) => (one.key(), at, other.key()),
         (None, Some(at)) => (other.key(), at, one.key()),
-        (Some(_), Some(_)) | (None, None) => return true,
+        (Some(_), Some(_)) | (None, None) => return,
     };
     table.context(lonely).wrong(
         Code::Conflict,
@@ -216,14 +209,20 @@ fn both(table: &Table<'_>, one: &dyn About, other: &dyn About) -> bool {
         format!("stands without {missing}"),
         "give both or neither",
     );
-    false
 }
 
-fn limits(table: &Table<'_>) -> Option<Limits> {
+fn egress(table: &Table<'_>) -> Option<egress::Policy> {
+    let allow = table.get(&ALLOW);
+    let deny = table.get(&DENY);
+    Some(egress::Policy { allow: allow?, deny: deny? })
+}
+
+fn limits(table: &Table<'_>) -> Option<(Limits, HostSettings)> {
     let lane = table.get(&LANE);
     let waiting = table.get(&WAITING);
     let instances = table.get(&INSTANCES);
     let memory_bytes = table.get(&MEMORY);
     let instances = u32::try_from(instances?).unwrap_or(u32::MAX);
-    Some(Limits { lane: lane?, waiting: waiting?, instances, memory_bytes: memory_bytes? })
+    let host = HostSettings { instances, memory_bytes: memory_bytes?, ..HostSettings::default() };
+    Some((Limits { lane: lane?, waiting: waiting? }, host))
 }

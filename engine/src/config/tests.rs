@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::checked::*;
+use super::checked::{OnError, Target};
 use super::*;
+use crate::deliver::{self, Format};
+use crate::lane::retry::{Jitter, Policy};
 use crate::model::{SecretRef, Timestamp};
+use crate::source::{self, Start};
+use crate::transform;
 use crate::validate::Unknown;
 
 fn root() -> PathBuf {
@@ -162,8 +166,8 @@ const SMALL: &str = "[[subscription]]\nname = \"a\"\n[subscription.deliver]\nurl
 #[test]
 fn what_is_left_out_has_its_default() {
     let pipeline = only(SMALL);
-    let expected = Source {
-        stream: "HOOKMILL_EVENTS".to_owned(),
+    let expected = source::Settings {
+        stream: "HOOKMILL_EVENTS".into(),
         subjects: vec![],
         start: Start::New,
         max_in_flight: 2048,
@@ -176,9 +180,10 @@ fn what_is_left_out_has_its_default() {
     let schedule: Vec<u64> = [5, 300, 1800].into_iter().chain(hours).collect();
     let schedule: Vec<Duration> = schedule.into_iter().map(Duration::from_secs).collect();
     let hour = Duration::from_hours(1);
-    let retry = Retry { schedule, jitter: Jitter::Around(0.2), retry_after_max: hour };
+    let retry = Policy { schedule, jitter: Jitter::Share(0.2) };
+    assert_eq!(retry, Policy::default());
     assert_eq!(subscription.retry, retry);
-    let deliver = Deliver {
+    let deliver = deliver::Settings {
         url: SecretRef::Plain("https://example.com".to_owned()),
         format: Format::Structured,
         headers: vec![],
@@ -198,11 +203,10 @@ fn a_step_is_read_with_its_settings_and_where_they_stand() {
         "{SMALL}{step}settings = {{ remove = [\"/email\"], n = 1, x = 1.5, t = 2026-01-01 }}\n"
     ));
     let step = &pipeline.subscriptions[0].steps[0];
-    assert_eq!(step.settings, serde_json::json!({"remove": ["/email"], "n": 1, "x": 1.5, "t": "2026-01-01"}));
+    let settings = serde_json::json!({"remove": ["/email"], "n": 1, "x": 1.5, "t": "2026-01-01"});
+    assert_eq!(step.transform, transform::Settings { settings, ..transform::Settings::default() });
     assert_eq!(step.settings_line, 7);
     assert!(step.reference.ends_with("pipelines/./module.wasm"));
-    assert_eq!((step.memory_bytes, step.output_bytes), (128 << 20, 4 << 20));
-    assert_eq!((step.timeout, step.isolation), (Duration::from_secs(1), Isolation::Instance));
     assert_eq!(step.on_error, OnError::DeadLetter);
 }
 
@@ -210,7 +214,7 @@ fn a_step_is_read_with_its_settings_and_where_they_stand() {
 fn retries_are_listed_or_computed() {
     let retry =
         |text: &str| only(&format!("{SMALL}[subscription.retry]\n{text}")).subscriptions.remove(0).retry;
-    let seconds = |retry: &Retry| retry.schedule.iter().map(Duration::as_secs).collect::<Vec<_>>();
+    let seconds = |retry: &Policy| retry.schedule.iter().map(Duration::as_secs).collect::<Vec<_>>();
     assert_eq!(seconds(&retry("schedule = []")), [0_u64; 0]);
     assert_eq!(seconds(&retry("attempts = 1")), [0_u64; 0]);
     assert_eq!(
@@ -219,7 +223,7 @@ fn retries_are_listed_or_computed() {
     );
     assert_eq!(seconds(&retry("initial = \"1s\"")), [1, 2, 4, 8, 16, 32, 64]);
     assert_eq!(retry("jitter = \"full\"").jitter, Jitter::Full);
-    assert_eq!(retry("jitter = 1").jitter, Jitter::Around(1.0));
+    assert_eq!(retry("jitter = 1").jitter, Jitter::Share(1.0));
 }
 
 #[test]
@@ -309,12 +313,14 @@ fn process(text: &str) -> Result<Process, Vec<Problem>> {
 fn no_process_file_at_all_works() {
     let defaults = Process::default();
     assert_eq!(defaults.listen.to_string(), "127.0.0.1:8470");
-    assert_eq!(defaults.nats.url, ["nats://127.0.0.1:4222"]);
+    assert_eq!(defaults.nats.url, "nats://127.0.0.1:4222");
     assert_eq!(defaults.nats.prefix.as_str(), "hookmill");
     assert_eq!(defaults.nats.connect_timeout, Duration::from_secs(30));
-    assert_eq!((defaults.nats.replicas, &defaults.nats.login), (1, &Login::None));
+    assert_eq!((defaults.nats.replicas, defaults.nats.token.is_none()), (1, true));
     assert_eq!((defaults.limits.lane, defaults.limits.waiting), (1_000_000, 1_000_000));
-    assert_eq!(process("").unwrap(), defaults);
+    assert_eq!(format!("{:?}", process("").unwrap()), format!("{defaults:?}"));
+    let settings = crate::nats::Settings::for_url("nats://127.0.0.1:4222");
+    assert_eq!(format!("{:?}", defaults.nats), format!("{settings:?}"));
 }
 
 #[test]
@@ -323,11 +329,11 @@ fn a_process_file_is_read_whole() {
                 user = \"u\"\npassword = { env = \"P\" }\nca = \"ca.pem\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n\
                 [egress]\nallow = [\"127.0.0.1\"]\ndeny = [\"10.0.0.0/8\"]\n[limits]\nlane = 5\nmemory = \"1GiB\"\n";
     let process = process(text).unwrap();
-    assert_eq!(process.nats.url, ["nats://a:4222", "tls://b"]);
-    assert!(matches!(process.nats.login, Login::User { .. }));
-    assert!(process.nats.certificate.is_some() && process.nats.ca.is_some());
-    assert_eq!(process.egress_allow[0].to_string(), "127.0.0.1/32");
-    assert_eq!((process.limits.lane, process.limits.memory_bytes), (5, 1 << 30));
+    assert_eq!(process.nats.url, "nats://a:4222,tls://b");
+    assert!(process.nats.user.is_some() && process.nats.password.is_some());
+    assert!(process.nats.cert.is_some() && process.nats.ca.is_some());
+    assert_eq!(process.egress.allow[0].to_string(), "127.0.0.1/32");
+    assert_eq!((process.limits.lane, process.host.memory_bytes), (5, 1 << 30));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use toml::de::DeValue;
 
-use super::checked::{Jitter, Start};
 use super::kinds::{Number, Text, quoted};
 use super::report::Code;
 use super::setting::{Context, Found, Kind};
+use crate::deliver::{check_header_name, check_header_value, check_url};
+use crate::lane::retry::Jitter;
 use crate::model::{SecretRef, SubjectTemplate, Timestamp, subject};
+use crate::source::Start;
 
 const REFERENCE: &str = "{ env = \"NAME\" } or { file = \"path\" }, each with an optional prefix";
 
@@ -105,10 +107,15 @@ impl Kind for Url {
             }
         };
         match check_url(text) {
-            Ok(()) => Some(SecretRef::Plain(text.to_string())),
+            Ok(_) => Some(SecretRef::Plain(text.to_string())),
             // The URL itself is not shown: its path and query may hold a secret.
-            Err(what) => {
-                context.wrong(Code::BadUrl, &found.span(), what, self.describe());
+            Err(error) => {
+                context.wrong(
+                    Code::BadUrl,
+                    &found.span(),
+                    format!("can't be used: {error}"),
+                    self.describe(),
+                );
                 None
             }
         }
@@ -117,20 +124,6 @@ impl Kind for Url {
     fn describe(&self) -> String {
         format!("a URL such as \"https://example.com/hooks\", or {REFERENCE}")
     }
-}
-
-fn check_url(text: &str) -> Result<(), String> {
-    let url = url::Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(format!("has the scheme {}", quoted(url.scheme())));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("names no host".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("has a user or a password in it".to_owned());
-    }
-    Ok(())
 }
 
 /// Headers by name, each a text or a reference.
@@ -148,8 +141,9 @@ impl Kind for Headers {
         for (name, value) in table {
             let of_one = Context { file: context.file, key: format!("{}.{}", context.key, name.get_ref()) };
             let checked = check_header_name(name.get_ref());
-            if let Err(what) = &checked {
-                of_one.wrong(Code::BadHeader, &name.span(), what, "leave it out, or choose another name");
+            if let Err(error) = &checked {
+                let said = format!("can't be used: {error}");
+                of_one.wrong(Code::BadHeader, &name.span(), said, "leave it out, or choose another name");
             }
             let lower = name.get_ref().to_ascii_lowercase();
             if headers.iter().flatten().any(|(known, _)| *known == lower) {
@@ -173,43 +167,14 @@ impl Kind for Headers {
 
 fn header_value(context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
     let value = TextOrReference.read(context, found)?;
-    let usable = |byte: u8| byte == b'\t' || byte == b' ' || byte.is_ascii_graphic();
     let text = match &value {
         SecretRef::Plain(text) => text,
         SecretRef::Env { prefix, .. } | SecretRef::File { prefix, .. } => prefix,
     };
-    if text.bytes().all(usable) {
-        return Some(value);
-    }
-    let said = "has a value with characters that HTTP headers can't carry";
-    context.wrong(Code::BadHeader, &found.span(), said, "use printable ASCII without line breaks");
+    let Err(error) = check_header_value(text) else { return Some(value) };
+    let hint = "use printable ASCII without line breaks";
+    context.wrong(Code::BadHeader, &found.span(), format!("can't be used: {error}"), hint);
     None
-}
-
-/// Names that the engine or the connection sets (RFC 9110, section 7.6.1).
-const RESERVED: [&str; 13] = [
-    "accept-encoding",
-    "connection",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
-
-fn check_header_name(name: &str) -> Result<(), &'static str> {
-    let Ok(parsed) = http::HeaderName::from_bytes(name.as_bytes()) else {
-        return Err("is not a header name");
-    };
-    let lower = parsed.as_str();
-    let reserved = ["webhook-", "ce-", "content-"].iter().any(|start| lower.starts_with(start));
-    if reserved || RESERVED.contains(&lower) { Err("is set by the engine") } else { Ok(()) }
 }
 
 /// A subject that a source takes.
@@ -327,7 +292,7 @@ impl Kind for JitterKind {
                 );
                 None
             }
-            None => Number { min: 0.0, max: 1.0 }.read(context, found).map(Jitter::Around),
+            None => Number { min: 0.0, max: 1.0 }.read(context, found).map(Jitter::Share),
         }
     }
 
