@@ -15,6 +15,10 @@ pub(crate) fn configure<T: Transform>(settings: &str) -> Result<T, String> {
         "" | "null" => "{}",
         settings => settings,
     };
+    // serde would read a list as the fields in their order.
+    if !settings.starts_with('{') {
+        return Err("the settings are no table, as in settings = { name = \"value\" }".to_owned());
+    }
     let mut deserializer = serde_json::Deserializer::from_str(settings);
     let read = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| wrong(&error))?;
     deserializer.end().map_err(|error| format!("the settings are not JSON: {error}"))?;

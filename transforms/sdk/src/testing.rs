@@ -90,6 +90,7 @@ mod tests {
     #[test]
     fn wrong_settings_are_named_by_field_with_what_was_found_and_what_is_allowed() {
         for (settings, message) in [
+            (json!([[]]), "the settings are no table, as in settings = { name = \"value\" }"),
             (json!({}), "missing field `rules`"),
             (
                 json!({"rules": [{"limit": "ten"}]}),

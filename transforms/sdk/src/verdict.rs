@@ -27,15 +27,15 @@ pub enum Verdict {
 pub struct Output {
     /// The event.
     pub event: Event,
-    /// Names and values; see [`check_header`](crate::check_header) for what is allowed.
+    /// Lower-case names, and values; see [`check_header`](crate::check_header) for what is allowed.
     pub headers: Vec<(String, String)>,
 }
 
 impl Output {
-    /// With one more header.
+    /// With one more header. The name may be in any case.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+    pub fn header(mut self, name: impl AsRef<str>, value: impl Into<String>) -> Self {
+        self.headers.push((name.as_ref().to_ascii_lowercase(), value.into()));
         self
     }
 }
