@@ -196,13 +196,13 @@ impl NatsServer {
     }
 
     /// SIGSTOP: connections stay open and nothing answers.
-    pub fn pause(&self) {
-        self.running().signal(Signal::SIGSTOP);
+    pub async fn pause(&self) {
+        self.running().pause().await;
     }
 
     /// SIGCONT: goes on after [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.running().signal(Signal::SIGCONT);
+        self.running().resume();
     }
 
     /// The last lines of its log.

@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
+use crate::eventually::eventually;
+
 /// A running child. Dropping it kills it (SIGKILL) and reaps it.
 #[derive(Debug)]
 pub struct Process {
@@ -106,6 +108,32 @@ impl Process {
             // ESRCH: it ended between the look and the call.
             let _ = kill(self.pid, signal);
         }
+    }
+
+    /// SIGSTOP, then waits until every thread stands still: on a busy machine that takes a while. Where there is no
+    /// `/proc` to tell (macOS), it only sends the signal.
+    pub async fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let what = format!("{} (pid {}) is stopped", self.name, self.pid);
+        eventually(Duration::from_secs(10), &what, || async { self.stopped() }).await;
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn stopped(&self) -> Result<(), String> {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else { return Ok(()) };
+        for thread in threads.flatten() {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // "pid (name) state …", and the name may hold anything.
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+            if !matches!(state, Some(Some('T')) | None) {
+                return Err(format!("a thread in state {state:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the end. Panics when it has not come after `deadline`.
