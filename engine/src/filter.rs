@@ -1,1 +1,73 @@
-//! Whether a subscription wants an event.
+//! Which events a subscription wants.
+
+use crate::model::{Event, TypePatterns};
+use crate::schema::Schema;
+
+/// What a subscription says about the events it wants.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The types it wants.
+    pub types: TypePatterns,
+    /// `match`: what the data has to fulfil. An event without JSON data doesn't match.
+    pub matches: Option<Schema>,
+}
+
+/// Decides for one subscription. Holds nothing but its settings.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    settings: Settings,
+}
+
+impl Filter {
+    /// A filter for one subscription.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// Whether the subscription wants events of this type at all; an event that it doesn't want is *unmatched*.
+    pub fn wants_type(&self, ty: &str) -> bool {
+        self.settings.types.matches(ty)
+    }
+
+    /// Whether an event of a wanted type fulfils `match`; one that doesn't is *filtered*.
+    pub fn matches(&self, event: &Event) -> bool {
+        match &self.settings.matches {
+            None => true,
+            Some(schema) => event.json().is_ok_and(|data| schema.accepts(data)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn filter(schema: Option<&serde_json::Value>) -> Filter {
+        let matches = schema.map(|schema| Schema::from_value(schema, "match").unwrap());
+        Filter::new(Settings { types: TypePatterns::new(&["order.*"]).unwrap(), matches })
+    }
+
+    fn event(data: &str) -> Event {
+        let text = format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"order.a"{data}}}"#);
+        Event::from_structured(&text.into()).unwrap()
+    }
+
+    #[test]
+    fn types_decide_before_any_data_is_read() {
+        assert!(filter(None).wants_type("order.created"));
+        assert!(!filter(None).wants_type("payment.created"));
+        assert!(filter(None).matches(&event("")));
+    }
+
+    #[test]
+    fn match_looks_at_the_data_and_no_json_is_no_match() {
+        let filter = filter(Some(&json!({"required": ["total"], "properties": {"total": {"minimum": 10}}})));
+        assert!(filter.matches(&event(r#","data":{"total":10}"#)));
+        assert!(!filter.matches(&event(r#","data":{"total":9}"#)));
+        assert!(!filter.matches(&event(r#","data":{}"#)));
+        assert!(!filter.matches(&event("")));
+        assert!(!filter.matches(&event(r#","datacontenttype":"text/plain","data":"x""#)));
+    }
+}

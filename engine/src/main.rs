@@ -1,2 +1,7 @@
 //! The `hookmill` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hookmill::cli::main()
+}

@@ -1,1 +1,449 @@
-//! The path of an event.
+//! The path of an event: [`Pipeline::admit`] turns a message into tasks, [`Pipeline::advance`] carries a task on from
+//! wherever it stands and says what comes next.
+//!
+//! Only this file knows the order of the stages. It never stores, acknowledges, spawns or waits for a slot: the worker
+//! does. Time and randomness come in from outside.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::deliver::publish::Publisher;
+use crate::deliver::{self, Endpoint};
+use crate::filter::Filter;
+use crate::lane::Policy;
+use crate::model::{
+    Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Name, Next, Output, Reason, SourceMessage,
+    SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
+};
+use crate::validate::Validator;
+use crate::{source, transform};
+
+/// What NATS puts on top of an event that has to be stored as a task, in bytes: room for our own headers.
+pub const TASK_ROOM_BYTES: usize = 64 * 1024;
+/// Headers that a source message may have, in bytes.
+pub const SOURCE_HEADERS_BYTES_MAX: usize = 32 * 1024;
+/// How often an event may be published onward by pipelines before it is taken for a loop.
+pub const HOPS_MAX: u32 = 16;
+/// The header that counts them.
+const HOPS: &str = "Hookmill-Hops";
+
+/// What to do with an event when a step has failed for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnError {
+    /// Put it into the dead letters.
+    DeadLetter,
+    /// End it, counted as filtered.
+    Drop,
+    /// Go on with the next step as if this one were not there.
+    Skip,
+}
+
+/// One step of a subscription.
+pub struct Step {
+    /// Runs the guest.
+    pub transform: transform::Step,
+    /// When it has failed for good.
+    pub on_error: OnError,
+    /// What tells this step from another: reference and settings. Goes into the hash of the steps.
+    pub identity: String,
+}
+
+/// Where a subscription's events go.
+pub enum Target {
+    /// A webhook.
+    Webhook(Endpoint),
+    /// A NATS subject.
+    Publish(Publisher),
+}
+
+/// One subscription of a pipeline.
+pub struct Subscription {
+    /// Its name.
+    pub name: Name,
+    /// Which events it wants.
+    pub filter: Filter,
+    /// What happens to them.
+    pub steps: Vec<Step>,
+    /// Where they go.
+    pub target: Target,
+    /// When failed ones are tried again.
+    pub retry: Policy,
+    /// Attempts at once in one engine.
+    pub concurrency: usize,
+    /// Longest delivery.
+    pub timeout: Duration,
+    steps_hash: Arc<str>,
+}
+
+/// The parts of a [`Subscription`] that are set from outside.
+pub struct SubscriptionParts {
+    /// Its name.
+    pub name: Name,
+    /// Which events it wants.
+    pub filter: Filter,
+    /// What happens to them.
+    pub steps: Vec<Step>,
+    /// Where they go.
+    pub target: Target,
+    /// When failed ones are tried again.
+    pub retry: Policy,
+    /// Attempts at once in one engine.
+    pub concurrency: usize,
+    /// Longest delivery.
+    pub timeout: Duration,
+}
+
+impl Subscription {
+    /// Puts the parts together.
+    pub fn new(parts: SubscriptionParts) -> Self {
+        let mut hash = Sha256::new();
+        for step in &parts.steps {
+            hash.update((step.identity.len() as u64).to_be_bytes());
+            hash.update(step.identity.as_bytes());
+        }
+        let digest = data_encoding::HEXLOWER.encode(&hash.finalize()[..8]);
+        let SubscriptionParts { name, filter, steps, target, retry, concurrency, timeout } = parts;
+        Self { name, filter, steps, target, retry, concurrency, timeout, steps_hash: digest.into() }
+    }
+
+    /// The longest that one attempt at `task` may take: the sum of the time-outs of what it may still do.
+    pub fn deadline(&self, task: &Task) -> Duration {
+        let from = match &task.work {
+            Work::Step(step, _) => usize::from(*step),
+            Work::Source(_) => 0,
+            Work::Deliver(_) => self.steps.len(),
+        };
+        let steps = self.steps.iter().skip(from).map(|step| step.transform.longest());
+        steps.sum::<Duration>() + self.timeout + Duration::from_secs(1)
+    }
+
+    /// The hash of the steps as they are now.
+    pub fn steps_hash(&self) -> &Arc<str> {
+        &self.steps_hash
+    }
+
+    /// Whether a stored task was made for other steps than these, in a way that counts.
+    pub fn steps_changed(&self, task: &Task) -> bool {
+        matches!(task.work, Work::Step(step, _) if step > 0) && task.steps != self.steps_hash
+    }
+}
+
+/// One loaded pipeline.
+pub struct Pipeline {
+    /// Its name.
+    pub name: Name,
+    /// Hash of its file.
+    pub revision: Arc<str>,
+    /// Where its events come from.
+    pub source: source::Settings,
+    validator: Validator,
+    subscriptions: Vec<Arc<Subscription>>,
+    by_name: HashMap<Name, usize>,
+}
+
+/// What became of a message at the door.
+pub enum Admitted {
+    /// A task for each subscription that wants the event, and how many wanted its type but not the event.
+    Tasks {
+        /// To be carried on.
+        tasks: Vec<Task>,
+        /// Subscriptions whose `match` said no.
+        filtered: Vec<Name>,
+    },
+    /// It can't be taken; the task holds the message as it came.
+    Refused(Box<Task>, Fault),
+}
+
+/// The world outside, handed in.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    /// Tells the time.
+    pub clock: fn() -> Timestamp,
+    /// An even random number in `0..1`, for jitter.
+    pub draw: f64,
+}
+
+impl Pipeline {
+    /// Puts a pipeline together.
+    pub fn new(
+        name: Name,
+        revision: Arc<str>,
+        source: source::Settings,
+        validator: Validator,
+        subscriptions: Vec<Subscription>,
+    ) -> Self {
+        let subscriptions: Vec<_> = subscriptions.into_iter().map(Arc::new).collect();
+        let by_name = subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
+        Self { name, revision, source, validator, subscriptions, by_name }
+    }
+
+    /// All subscriptions, in the order of the file.
+    pub fn subscriptions(&self) -> &[Arc<Subscription>] {
+        &self.subscriptions
+    }
+
+    /// The subscription of this name.
+    pub fn subscription(&self, name: &Name) -> Option<&Arc<Subscription>> {
+        self.by_name.get(name).map(|place| &self.subscriptions[*place])
+    }
+
+    /// Turns a message into tasks: parse, validate, match, filter. `max_payload` is the server's, in bytes.
+    pub fn admit(
+        &self,
+        message: SourceMessage,
+        source: &SourceRef,
+        generation: u64,
+        max_payload: usize,
+    ) -> Admitted {
+        let (headers_bytes, body_bytes) = message.sizes();
+        let room = max_payload.saturating_sub(TASK_ROOM_BYTES);
+        if headers_bytes > SOURCE_HEADERS_BYTES_MAX || headers_bytes + body_bytes > room {
+            let detail = format!(
+                "the message has {headers_bytes} bytes of headers and {body_bytes} of body; \
+                 {SOURCE_HEADERS_BYTES_MAX} and {room} together fit (the server's max_payload less 64 KiB)"
+            );
+            let fault = Fault::never(Stage::Source, Code::TooLarge, Whose::Publisher, Reason::TooLarge, detail);
+            return self.refuse(message, source, generation, EventRef::default(), fault);
+        }
+        let event = match Event::parse(&message.headers, &message.body) {
+            Ok(event) => event,
+            Err(error) => {
+                let (code, reason) = (Code::NotCloudEvent, Reason::NotCloudEvent);
+                let fault = Fault::never(Stage::Source, code, Whose::Publisher, reason, error.to_string());
+                return self.refuse(message, source, generation, EventRef::default(), fault);
+            }
+        };
+        let about = event_ref(&event);
+        let hops = message.header(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0);
+        if hops > HOPS_MAX {
+            let detail = format!("the event was published onward {hops} times; is there a loop of pipelines?");
+            let (code, reason) = (Code::TooLarge, Reason::TooLarge);
+            let fault = Fault::never(Stage::Source, code, Whose::Operator, reason, detail);
+            return self.refuse(message, source, generation, about, fault);
+        }
+        if let Err(fault) = self.validator.check(&event) {
+            return self.refuse(message, source, generation, about, fault);
+        }
+        let traceparent = traceparent(&event, &message);
+        let event = Arc::new(event);
+        let mut filtered = Vec::new();
+        let mut tasks = Vec::new();
+        for subscription in self.subscriptions.iter().filter(|sub| sub.filter.wants_type(&event.ty)) {
+            if !subscription.filter.matches(&event) {
+                filtered.push(subscription.name.clone());
+                continue;
+            }
+            let path = SplitPath::root();
+            let token = subscription.name.as_str();
+            tasks.push(Task {
+                pipeline: self.name.clone(),
+                subscription: Some(subscription.name.clone()),
+                work: Work::Step(0, event.clone()),
+                key: TaskKey::derive(source, &self.name, token, &path),
+                delivery_id: DeliveryId::derive(&event.source, &event.id, &self.name, token, &path),
+                source: source.clone(),
+                event: about.clone(),
+                path,
+                steps: subscription.steps_hash.clone(),
+                generation,
+                attempt: 0,
+                first_attempt: None,
+                left: None,
+                hops,
+                http: Vec::new(),
+                modules: Vec::new(),
+                traceparent: traceparent.clone(),
+                last: None,
+                origin: Some(event.clone()),
+            });
+        }
+        Admitted::Tasks { tasks, filtered }
+    }
+
+    fn refuse(
+        &self,
+        message: SourceMessage,
+        source: &SourceRef,
+        generation: u64,
+        about: EventRef,
+        fault: Fault,
+    ) -> Admitted {
+        let task = self.whole(message, source, generation, about);
+        Admitted::Refused(Box::new(task.with_fault(&fault)), fault)
+    }
+
+    /// A task for the pipeline as a whole: the message as it came.
+    pub fn whole(&self, message: SourceMessage, source: &SourceRef, generation: u64, about: EventRef) -> Task {
+        let path = SplitPath::root();
+        Task {
+            pipeline: self.name.clone(),
+            subscription: None,
+            work: Work::Source(message),
+            key: TaskKey::derive(source, &self.name, "_", &path),
+            delivery_id: DeliveryId::derive(&about.source, &about.id, &self.name, "_", &path),
+            source: source.clone(),
+            event: about,
+            path,
+            steps: "".into(),
+            generation,
+            attempt: 0,
+            first_attempt: None,
+            left: None,
+            hops: 0,
+            http: Vec::new(),
+            modules: Vec::new(),
+            traceparent: None,
+            last: None,
+            origin: None,
+        }
+    }
+
+    /// Makes one attempt at a task: the steps that are left, then the delivery.
+    pub async fn advance(&self, subscription: &Subscription, task: Task, moment: Moment) -> Next {
+        let mut task = task;
+        task.attempt += 1;
+        task.first_attempt.get_or_insert_with(moment.clock);
+        task.left = None;
+        let mut splits_passed = match task.work {
+            Work::Step(0, _) => 0,
+            _ => task.path.indices().len(),
+        };
+        loop {
+            let (at, event) = match &task.work {
+                Work::Step(at, event) => (*at, event.clone()),
+                Work::Deliver(finished) => {
+                    let sent = match &subscription.target {
+                        Target::Webhook(endpoint) => {
+                            let traceparent = task.traceparent.as_deref();
+                            let now = (moment.clock)();
+                            endpoint.send(finished, &task.delivery_id, traceparent, now).await.map(|_| ())
+                        }
+                        Target::Publish(publisher) => publisher.send(finished, &task).await,
+                    };
+                    return match sent {
+                        Ok(()) => Next::Delivered,
+                        Err(fault) => failed(subscription, task, fault, None, moment),
+                    };
+                }
+                Work::Source(_) => unreachable!("a task with a subscription never resumes at its source"),
+            };
+            let Some(step) = subscription.steps.get(usize::from(at)) else {
+                let finished = match &subscription.target {
+                    Target::Webhook(endpoint) => endpoint.render(&event, &task.http),
+                    Target::Publish(publisher) => publisher.render(&event),
+                };
+                task.work = Work::Deliver(Arc::new(finished));
+                continue;
+            };
+            let label = step.transform.module_label();
+            if !task.modules.iter().any(|module| module == label) {
+                task.modules.push(label.to_owned());
+            }
+            match step.transform.apply(&event).await {
+                Ok(Verdict::Keep) => task.work = Work::Step(at + 1, event),
+                Ok(Verdict::Replace(output)) => follow(&mut task, at, output),
+                Ok(Verdict::Drop(why)) => return Next::Filtered(Filtered::Dropped(why)),
+                Ok(Verdict::Split(outputs)) => {
+                    let Some(index) = task.path.indices().get(splits_passed).copied() else {
+                        return split(&task, at, outputs);
+                    };
+                    splits_passed += 1;
+                    let own = usize::try_from(index).ok().and_then(|index| outputs.into_iter().nth(index));
+                    let Some(own) = own else { return gone_from_split(task, index) };
+                    follow(&mut task, at, own);
+                }
+                Err(fault) => return failed(subscription, task, fault, Some((step.on_error, at)), moment),
+            }
+        }
+    }
+}
+
+/// Goes on behind step `at` with what the step made of the event.
+fn follow(task: &mut Task, at: u16, output: Output) {
+    for (name, value) in output.headers {
+        task.http.retain(|(have, _)| *have != name);
+        task.http.push((name, value));
+    }
+    task.event = event_ref(&output.event);
+    task.work = Work::Step(at + 1, Arc::new(output.event));
+}
+
+fn split(task: &Task, at: u16, outputs: Vec<Output>) -> Next {
+    if outputs.is_empty() {
+        return Next::Filtered(Filtered::EmptySplit);
+    }
+    let subscription = task.subscription_token();
+    let (about_source, about_id) = match task.origin.as_ref().or(task.event_now()) {
+        Some(event) => (event.source.clone(), event.id.clone()),
+        None => (task.event.source.clone(), task.event.id.clone()),
+    };
+    let child = |(index, output): (u32, Output)| {
+        let path = task.path.child(index);
+        let mut child = Task {
+            key: TaskKey::derive(&task.source, &task.pipeline, subscription, &path),
+            delivery_id: DeliveryId::derive(&about_source, &about_id, &task.pipeline, subscription, &path),
+            path,
+            attempt: 0,
+            first_attempt: None,
+            ..task.clone()
+        };
+        follow(&mut child, at, output);
+        child
+    };
+    Next::Split((0..).zip(outputs).map(child).collect())
+}
+
+fn gone_from_split(task: Task, index: u32) -> Next {
+    let detail = format!("the split that made this task has no output {index} any more");
+    let fault =
+        Fault::never(Stage::Transform, Code::StepsChanged, Whose::Operator, Reason::StepsChanged, detail);
+    Next::DeadLetter(task.with_fault(&fault), fault)
+}
+
+/// What follows from a failure. Pure.
+pub fn failed(
+    subscription: &Subscription,
+    task: Task,
+    fault: Fault,
+    step: Option<(OnError, u16)>,
+    moment: Moment,
+) -> Next {
+    let reason = match fault.again {
+        Again::Never(reason) => reason,
+        Again::Later { after, exhausted } => match subscription.retry.next(task.attempt, after, moment.draw) {
+            Some(wait) => return Next::Wait(task.with_fault(&fault), (moment.clock)().plus(wait), fault),
+            None => exhausted,
+        },
+    };
+    match step {
+        Some((OnError::Drop, _)) => Next::Filtered(Filtered::OnError(fault.detail)),
+        Some((OnError::Skip, at)) => {
+            let work = match task.work {
+                Work::Step(_, event) => Work::Step(at + 1, event),
+                other => other,
+            };
+            Next::Onward(Task { work, attempt: 0, ..task })
+        }
+        Some((OnError::DeadLetter, _)) | None => {
+            let fault = Fault { again: Again::Never(reason), ..fault };
+            Next::DeadLetter(task.with_fault(&fault), fault)
+        }
+    }
+}
+
+fn event_ref(event: &Event) -> EventRef {
+    EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone() }
+}
+
+/// The event's trace context: its `traceparent` extension (Distributed Tracing extension), else the message's header.
+fn traceparent(event: &Event, message: &SourceMessage) -> Option<String> {
+    let extension = event.extensions.iter().find(|(name, _)| name == "traceparent");
+    let text = match extension {
+        Some((_, crate::model::Value::Text(text))) => Some(text.as_str()),
+        _ => message.header("traceparent"),
+    };
+    text.filter(|text| deliver::is_traceparent(text)).map(str::to_owned)
+}

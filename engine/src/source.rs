@@ -1,1 +1,279 @@
-//! Taking messages from source streams.
+//! A pipeline's place in its source stream: the durable consumer, and the floor by which a lost one is made again.
+//!
+//! It never pulls and never acknowledges: the worker does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Name, Timestamp};
+use crate::nats::consumers::StartAt;
+use crate::nats::registry::{Floor, RegistryError};
+use crate::nats::streams::{Retention, SourceStream, StreamsError};
+use crate::nats::{ApiError, Nats, Registry};
+
+/// Where a pipeline starts in its stream when nothing is known of an earlier run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// With what is published from now on.
+    New,
+    /// With the oldest message there is.
+    All,
+    /// With the first message stored at or after this time.
+    Time(Timestamp),
+}
+
+/// A pipeline's source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// Subjects to take from it; none: all.
+    pub subjects: Vec<String>,
+    /// Where to start.
+    pub start: Start,
+    /// Messages held at once by one engine.
+    pub max_in_flight: usize,
+}
+
+/// Why a pipeline can't take from its source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The stream is missing.
+    #[error(
+        "pipeline {pipeline}: source stream {stream} does not exist; make it with `{command}`, or name another in [source] stream"
+    )]
+    MissingStream {
+        /// The pipeline.
+        pipeline: Name,
+        /// The stream.
+        stream: String,
+        /// A command that makes it.
+        command: String,
+    },
+    /// The stream forces its consumers to go away.
+    #[error(
+        "pipeline {pipeline}: source stream {stream} forces an inactive_threshold on its consumers, so the pipeline's place in it would be forgotten; take consumer_limits.inactive_threshold off the stream"
+    )]
+    ForcedInactivity {
+        /// The pipeline.
+        pipeline: Name,
+        /// The stream.
+        stream: String,
+    },
+    /// The stream can't be read.
+    #[error("pipeline {pipeline}: source stream can't be read")]
+    Stream {
+        /// The pipeline.
+        pipeline: Name,
+        /// Why not.
+        #[source]
+        source: StreamsError,
+    },
+    /// The consumer can't be read or made.
+    #[error("pipeline {pipeline}: consumer {consumer} on {stream} can't be {verb}")]
+    Consumer {
+        /// The pipeline.
+        pipeline: Name,
+        /// The stream.
+        stream: String,
+        /// The consumer.
+        consumer: String,
+        /// What was tried.
+        verb: &'static str,
+        /// Why not.
+        #[source]
+        source: ApiError,
+    },
+    /// The floor can't be read or kept.
+    #[error("pipeline {pipeline}: the source floor can't be kept")]
+    Floor {
+        /// The pipeline.
+        pipeline: Name,
+        /// Why not.
+        #[source]
+        source: RegistryError,
+    },
+}
+
+impl SourceError {
+    /// Whether trying again by itself may help.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, Self::MissingStream { .. } | Self::ForcedInactivity { .. })
+    }
+}
+
+/// A pipeline's durable consumer, ready to be pulled from.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// The consumer.
+    pub consumer: String,
+    created: String,
+}
+
+/// Where to start a consumer that has to be made. Pure: the one decision here that can lose events.
+fn start_at(settings: &Settings, stream: &SourceStream, floor: Option<&Floor>) -> StartAt {
+    let Some(floor) = floor.filter(|floor| *floor.stream == *settings.stream) else {
+        return match settings.start {
+            _ if stream.retention == Retention::WorkQueue => StartAt::First,
+            Start::New => StartAt::New,
+            Start::All => StartAt::First,
+            Start::Time(time) => StartAt::Time(time),
+        };
+    };
+    // What is settled is gone from a work queue, and its consumers may not start elsewhere.
+    if stream.retention == Retention::WorkQueue || floor.created != stream.created {
+        return StartAt::First;
+    }
+    StartAt::Sequence(floor.sequence.saturating_add(1))
+}
+
+/// Finds or makes the pipeline's durable and keeps its floor, all before the first pull.
+pub async fn prepare(
+    nats: &Nats,
+    registry: &Registry,
+    pipeline: &Name,
+    settings: &Settings,
+) -> Result<Place, SourceError> {
+    let name = settings.stream.to_string();
+    let stream = nats.source_stream(&name).await;
+    let stream = stream.map_err(|source| SourceError::Stream { pipeline: pipeline.clone(), source })?;
+    let Some(stream) = stream else {
+        let command = make_command(nats, &name);
+        return Err(SourceError::MissingStream { pipeline: pipeline.clone(), stream: name, command });
+    };
+    if stream.forces_inactive_threshold {
+        return Err(SourceError::ForcedInactivity { pipeline: pipeline.clone(), stream: name });
+    }
+    let consumer = nats.prefix().source_consumer(pipeline);
+    let failed = |verb: &'static str| {
+        let (pipeline, stream, consumer) = (pipeline.clone(), name.clone(), consumer.clone());
+        move |source| SourceError::Consumer { pipeline, stream, consumer, verb, source }
+    };
+    let unkept = |source| SourceError::Floor { pipeline: pipeline.clone(), source };
+    let filters = settings.subjects.clone();
+    let there = nats.consumer(&name, &consumer).await.map_err(failed("read"))?;
+    let state = if let Some(there) = there {
+        nats.update_source_consumer(&name, &consumer, filters, &there).await.map_err(failed("updated"))?
+    } else {
+        let floor = registry.floor(pipeline).await.map_err(unkept)?;
+        let start = start_at(settings, &stream, floor.as_ref());
+        if floor.is_some() {
+            tracing::warn!(%pipeline, stream = name, ?start, "source consumer is gone, making it again");
+        }
+        nats.make_source_consumer(&name, &consumer, filters, start).await.map_err(failed("made"))?
+    };
+    let place = Place { stream: settings.stream.clone(), consumer, created: stream.created.clone() };
+    registry.put_floor(pipeline, &place.floor(state.floor)).await.map_err(unkept)?;
+    explain(pipeline, &stream);
+    Ok(place)
+}
+
+/// The place of a pipeline whose consumer is there already.
+pub async fn find(nats: &Nats, pipeline: &Name, settings: &Settings) -> Result<Place, SourceError> {
+    let stream = nats.source_stream(&settings.stream).await;
+    let stream = stream.map_err(|source| SourceError::Stream { pipeline: pipeline.clone(), source })?;
+    let Some(stream) = stream else {
+        let (stream, pipeline) = (settings.stream.to_string(), pipeline.clone());
+        let command = make_command(nats, &stream);
+        return Err(SourceError::MissingStream { pipeline, stream, command });
+    };
+    let consumer = nats.prefix().source_consumer(pipeline);
+    Ok(Place { stream: settings.stream.clone(), consumer, created: stream.created })
+}
+
+impl Place {
+    fn floor(&self, sequence: u64) -> Floor {
+        Floor { stream: self.stream.to_string(), created: self.created.clone(), sequence }
+    }
+
+    /// Keeps the floor as it is now. Called every few seconds and at shutdown.
+    pub async fn keep_floor(&self, nats: &Nats, registry: &Registry, pipeline: &Name) {
+        let Ok(Some(state)) = nats.consumer(&self.stream, &self.consumer).await else { return };
+        if let Err(error) = registry.put_floor(pipeline, &self.floor(state.floor)).await {
+            tracing::debug!(%pipeline, %error, "source floor not kept, the older one stands");
+        }
+    }
+}
+
+fn make_command(nats: &Nats, stream: &str) -> String {
+    if stream == nats.prefix().events() {
+        "hookmill init".to_owned()
+    } else {
+        format!("nats stream add {stream} --subjects 'SUBJECT.>'")
+    }
+}
+
+/// Says what the kind of stream means for the user, once at start.
+fn explain(pipeline: &Name, stream: &SourceStream) {
+    let name = &stream.name;
+    match stream.retention {
+        Retention::Limits => {}
+        Retention::WorkQueue => tracing::info!(
+            %pipeline, stream = name,
+            "source is a work queue: what is settled is deleted from it, and no other consumer may take the same subjects"
+        ),
+        Retention::Interest => tracing::info!(
+            %pipeline, stream = name,
+            "source keeps messages only while a consumer is interested: what is published before this pipeline's consumer exists is not kept for it"
+        ),
+    }
+    if let Some(age) = stream.max_age.filter(|age| *age < Duration::from_secs(3_600)) {
+        tracing::warn!(
+            %pipeline, stream = name, max_age_seconds = age.as_secs(),
+            "source forgets messages soon: what the engine has not taken by then is lost; give the stream a longer max_age"
+        );
+    }
+    if stream.discards_old {
+        tracing::warn!(
+            %pipeline, stream = name,
+            "source drops its oldest messages when it is full, taken or not; use discard=new to refuse new ones instead"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(start: Start) -> Settings {
+        Settings { stream: "S".into(), subjects: vec![], start, max_in_flight: 1 }
+    }
+
+    fn stream(retention: Retention) -> SourceStream {
+        SourceStream {
+            name: "S".into(),
+            created: "now".into(),
+            last_sequence: 100,
+            first_sequence: 1,
+            retention,
+            max_age: None,
+            discards_old: false,
+            forces_inactive_threshold: false,
+            replicas: 1,
+        }
+    }
+
+    fn floor(stream: &str, created: &str) -> Floor {
+        Floor { stream: stream.into(), created: created.into(), sequence: 41 }
+    }
+
+    #[test]
+    fn a_lost_consumer_goes_on_behind_its_floor() {
+        let limits = stream(Retention::Limits);
+        let at = |start, floor: Option<Floor>| start_at(&settings(start), &limits, floor.as_ref());
+        assert_eq!(at(Start::New, None), StartAt::New);
+        assert_eq!(at(Start::All, None), StartAt::First);
+        assert_eq!(at(Start::New, Some(floor("S", "now"))), StartAt::Sequence(42));
+        assert_eq!(at(Start::New, Some(floor("S", "before"))), StartAt::First, "the stream was made anew");
+        assert_eq!(at(Start::New, Some(floor("OTHER", "now"))), StartAt::New, "another stream");
+    }
+
+    #[test]
+    fn a_work_queue_is_taken_from_its_first_message() {
+        let queue = stream(Retention::WorkQueue);
+        assert_eq!(start_at(&settings(Start::New), &queue, None), StartAt::First);
+        assert_eq!(start_at(&settings(Start::New), &queue, Some(&floor("S", "now"))), StartAt::First);
+    }
+}

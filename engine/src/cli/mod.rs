@@ -1,1 +1,76 @@
 //! The command line.
+
+mod args;
+mod assemble;
+pub mod check;
+mod dev;
+mod dlq;
+mod init;
+mod lane;
+mod listen;
+mod output;
+mod publish;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Cli, Command};
+
+/// What a command ends with, besides success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something failed while it ran: exit code 1.
+    Failed(String),
+    /// Wrong usage or configuration: exit code 2.
+    Usage(String),
+    /// Everything was said already; only the code is left.
+    Said(u8),
+}
+
+impl Failure {
+    fn failed(error: &dyn std::error::Error) -> Self {
+        Self::Failed(output::chain(error))
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: can't start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(dispatch(cli));
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Said(code)) => ExitCode::from(code),
+        Err(Failure::Failed(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Run(args) => run::run(&global, args).await,
+        Command::Check(args) => assemble::check(&global, &args).await,
+        Command::Init => init::init(&global).await,
+        Command::Publish(args) => publish::publish(&global, args).await,
+        Command::Listen(args) => listen::listen(&global, args).await,
+        Command::Dev(args) => dev::dev(&global, args).await,
+        Command::Dlq(command) => dlq::dlq(&global, command).await,
+        Command::Lane(command) => lane::lane(&global, command).await,
+    }
+}

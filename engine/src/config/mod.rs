@@ -1,1 +1,165 @@
 //! The files a user writes: raw form, checked form, report.
+//!
+//! A setting is defined once (`pipeline`, `process`), with key, kind, default and meaning; from that it is read, and
+//! the page `docs/pipeline-reference.md` is made. Every problem of every file is reported in one run.
+
+pub mod checked;
+mod files;
+mod keys;
+mod kinds;
+mod pipeline;
+mod process;
+mod reference;
+pub mod report;
+mod setting;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub use checked::{Pipeline, Process};
+pub use reference::reference_page;
+pub use report::{Code, Problem, errors_page};
+
+use crate::model::Name;
+use setting::{File, Table};
+
+/// Longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What became of the files.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Pipelines without a problem, in the order of the files.
+    pub pipelines: Vec<Pipeline>,
+    /// Everything that is wrong, in the order of files and lines.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads pipeline files, and folders of them: a folder means its `*.toml`, not those below it, and not `*.test.toml`.
+pub fn load(paths: &[PathBuf]) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut names: HashMap<Name, String> = HashMap::new();
+    for path in files(paths, &mut loaded.problems) {
+        let Some(text) = read_text(&path, &mut loaded.problems) else { continue };
+        let label = path.display().to_string();
+        let file = File::new(&label, &path, &text);
+        let read = read_pipeline(&file, &path, &text);
+        if let Some((pipeline, at)) = read
+            && is_new(&mut names, &pipeline.name, &file, &at)
+            && file.is_fine()
+        {
+            loaded.pipelines.push(pipeline);
+        }
+        loaded.problems.extend(file.into_problems());
+    }
+    loaded
+}
+
+/// Reads `hookmill.toml`; `None` means that there is no file and the defaults count.
+pub fn load_process(path: Option<&Path>) -> Result<Process, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let text = match path {
+        Some(path) => read_text(path, &mut problems).ok_or(problems)?,
+        None => String::new(),
+    };
+    let path = path.unwrap_or(Path::new("hookmill.toml"));
+    let label = path.display().to_string();
+    let file = File::new(&label, path, &text);
+    let process =
+        file.parse().and_then(|table| process::read(&Table::root(&file, &process::PROCESS, &table)));
+    let problems = file.into_problems();
+    process.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        load_process(None).expect("every default is read by a test")
+    }
+}
+
+/// The pipeline and where its name stands, if nothing in the file is wrong.
+fn read_pipeline(file: &File<'_>, path: &Path, text: &str) -> Option<(Pipeline, Range<usize>)> {
+    let table = file.parse()?;
+    let top = Table::root(file, &keys::PIPELINE, &table);
+    let revision = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
+    pipeline::read(file, &top, path, revision)
+}
+
+fn is_new(names: &mut HashMap<Name, String>, name: &Name, file: &File<'_>, at: &Range<usize>) -> bool {
+    match names.entry(name.clone()) {
+        Entry::Vacant(free) => {
+            free.insert(file.label.to_owned());
+            true
+        }
+        Entry::Occupied(first) => {
+            let message = format!("name is \"{name}\", as in {}", first.get());
+            let hint = "give one of them another name; without name the file's own counts".to_owned();
+            file.report(Code::Duplicate, at, "name", message, hint);
+            false
+        }
+    }
+}
+
+/// The files that the paths mean, each once.
+fn files(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        let found = if path.is_dir() { folder(path, problems) } else { vec![path.clone()] };
+        for file in found {
+            let same = |known: &PathBuf| {
+                known == &file
+                    || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok())
+            };
+            if !files.iter().any(same) {
+                files.push(file);
+            }
+        }
+    }
+    files
+}
+
+fn folder(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let label = path.display().to_string();
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("the folder can't be read: {}", error.kind());
+            problems.push(Problem::new(Code::Unreadable, label, message).hint("check its permissions"));
+            return Vec::new();
+        }
+    };
+    let is_pipeline = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".toml") && !name.ends_with(".test.toml") && !name.starts_with('.') && path.is_file()
+    };
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_pipeline).collect();
+    files.sort();
+    if files.is_empty() {
+        let hint = "put a pipeline there, such as orders.toml, or name another path";
+        problems.push(Problem::new(Code::NoFiles, label, "no pipeline file is in this folder").hint(hint));
+    }
+    files
+}
+
+fn read_text(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
+    let read = |path| match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(std::io::ErrorKind::FileTooLarge.into()),
+        _ => std::fs::read(path),
+    };
+    let what = match read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => return Some(text),
+        Ok(Err(_)) => "the file is not UTF-8".to_owned(),
+        Err(error) => format!("the file can't be read: {}", error.kind()),
+    };
+    let problem = Problem::new(Code::Unreadable, path.display().to_string(), what);
+    problems.push(problem.hint("check the path and its permissions; TOML is UTF-8"));
+    None
+}

@@ -1,1 +1,27 @@
-//! The HTTP client and the rules of what it may reach.
+//! The HTTP client, and the rules of what it may reach.
+//!
+//! A host is resolved once for a connection, every address is checked against the [`Policy`], and the connection goes to a
+//! checked address: a second resolution could answer differently. This is the only place that names the HTTP client.
+//! It knows no events, no signatures and no retry schedules.
+
+mod client;
+mod connect;
+mod error;
+mod policy;
+mod resolve;
+mod target;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{ANSWER_BYTES_MAX, Answer, Call, Client, ClientSettings, Pool};
+pub use error::{Error, Phase, TlsFailure};
+pub use policy::{Policy, Range, Refusal, range};
+pub use resolve::{Dial, Resolve, SystemResolver, TcpDialer};
+pub(crate) use target::uri;
+pub use target::{URL_BYTES_MAX, UrlError, check_url};
+pub use tls::ClientError;
+
+#[cfg(test)]
+pub(crate) use tests::support;

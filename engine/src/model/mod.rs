@@ -4,17 +4,21 @@ pub mod event;
 pub mod fault;
 pub mod name;
 pub mod secret;
+pub mod subject;
 pub mod task;
 pub mod time;
+pub mod types;
 pub mod verdict;
 
-pub use event::{Data, Event, Value};
+pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
 pub use name::Name;
 pub use secret::{SecretError, SecretRef, SecretText};
+pub use subject::{SubjectError, SubjectTemplate};
 pub use task::{
     DeliveryId, EventRef, Filtered, Finished, Next, SourceMessage, SourceRef, SplitPath, Task,
     LastFault, TaskKey, Work,
 };
 pub use time::Timestamp;
+pub use types::{TypePatternError, TypePatterns};
 pub use verdict::{Output, Verdict};

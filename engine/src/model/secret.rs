@@ -1,10 +1,16 @@
 //! References to secrets, and their values, which never show themselves.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
-/// Where a value comes from. Pipeline files name secrets, they never hold them.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Most bytes of a secret's file.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a value comes from. Pipeline files name secrets, they never hold them. `Debug` hides plain text: a URL can hold
+/// a token.
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretRef {
     /// The text itself (only for values that need not be secret: URLs, header values).
     Plain(String),
@@ -34,8 +40,8 @@ pub enum SecretError {
     #[error("environment variable {0} is not UTF-8")]
     EnvNotText(String),
     /// The file can't be read.
-    #[error("file {0} can't be read: {1}")]
-    File(PathBuf, std::io::ErrorKind),
+    #[error("file {} can't be read: {}", .0.display(), .1)]
+    File(PathBuf, ErrorKind),
     /// There is a value and it is empty.
     #[error("{0} is empty")]
     Empty(String),
@@ -54,12 +60,33 @@ impl SecretRef {
                 joined(prefix, &value, || format!("environment variable {name}"))
             }
             Self::File { path, prefix } => {
-                let value = std::fs::read_to_string(path)
-                    .map_err(|error| SecretError::File(path.clone(), error.kind()))?;
+                let value = read(path).map_err(|kind| SecretError::File(path.clone(), kind))?;
                 joined(prefix, value.trim_end_matches(['\r', '\n']), || format!("file {}", path.display()))
             }
         }
     }
+}
+
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(_) => f.write_str("Plain(…)"),
+            Self::Env { name, prefix: _ } => write!(f, "Env({name})"),
+            Self::File { path, prefix: _ } => write!(f, "File({})", path.display()),
+        }
+    }
+}
+
+/// Reads a small regular file. A pipe would block the caller, and be empty at the second read.
+fn read(path: &Path) -> Result<String, ErrorKind> {
+    let kind = |error: std::io::Error| error.kind();
+    if !std::fs::metadata(path).map_err(kind)?.is_file() {
+        return Err(ErrorKind::InvalidInput);
+    }
+    let mut text = String::new();
+    let limit = SECRET_BYTES_MAX as u64 + 1;
+    File::open(path).map_err(kind)?.take(limit).read_to_string(&mut text).map_err(kind)?;
+    if text.len() > SECRET_BYTES_MAX { Err(ErrorKind::FileTooLarge) } else { Ok(text) }
 }
 
 fn joined(prefix: &str, value: &str, which: impl Fn() -> String) -> Result<SecretText, SecretError> {
@@ -88,5 +115,53 @@ impl SecretText {
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretText(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path) -> SecretRef {
+        SecretRef::File { path: path.to_owned(), prefix: "Bearer ".into() }
+    }
+
+    #[test]
+    fn a_file_gives_its_text_without_the_last_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "abc\r\n").unwrap();
+        assert_eq!(file(&path).resolve(), Ok(SecretText::new("Bearer abc")));
+        std::fs::write(&path, "\n").unwrap();
+        let empty = file(&path).resolve().unwrap_err();
+        assert_eq!(empty.to_string(), format!("file {} is empty", path.display()));
+    }
+
+    #[test]
+    fn what_is_no_small_text_file_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let says = file(&missing).resolve().unwrap_err().to_string();
+        assert_eq!(says, format!("file {} can't be read: entity not found", missing.display()));
+        assert!(file(folder.path()).resolve().is_err(), "a folder");
+        let path = folder.path().join("big");
+        std::fs::write(&path, vec![b'x'; SECRET_BYTES_MAX + 1]).unwrap();
+        assert_eq!(file(&path).resolve(), Err(SecretError::File(path.clone(), ErrorKind::FileTooLarge)));
+        std::fs::write(&path, [0xff]).unwrap();
+        assert_eq!(file(&path).resolve(), Err(SecretError::File(path.clone(), ErrorKind::InvalidData)));
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let reference = SecretRef::Env { name: "HOOKMILL_TEST_NOT_SET".into(), prefix: String::new() };
+        let says = reference.resolve().unwrap_err().to_string();
+        assert_eq!(says, "environment variable HOOKMILL_TEST_NOT_SET is not set");
+    }
+
+    #[test]
+    fn debug_shows_references_and_no_values() {
+        assert_eq!(format!("{:?}", SecretRef::Plain("https://x/secret".into())), "Plain(…)");
+        assert_eq!(format!("{:?}", SecretText::new("secret")), "SecretText(…)");
+        assert_eq!(format!("{:?}", SecretRef::Env { name: "X".into(), prefix: "p".into() }), "Env(X)");
     }
 }

@@ -245,8 +245,13 @@ pub struct Task {
     pub modules: Vec<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// How often the event was published onward by pipelines before.
+    pub hops: u32,
     /// The last failure, for people.
     pub last: Option<LastFault>,
+    /// The event as it was admitted, while it is still in memory: what is stored when the result is too large. Never
+    /// stored itself, and no part of equality that matters.
+    pub origin: Option<Arc<Event>>,
 }
 
 /// What is kept of the last failure.
@@ -262,6 +267,14 @@ impl Task {
     /// The subscription's token in subjects: its name or `_`.
     pub fn subscription_token(&self) -> &str {
         self.subscription.as_ref().map_or("_", Name::as_str)
+    }
+
+    /// The event as it stands now, if the work still has one.
+    pub fn event_now(&self) -> Option<&Arc<Event>> {
+        match &self.work {
+            Work::Step(_, event) => Some(event),
+            Work::Source(_) | Work::Deliver(_) => None,
+        }
     }
 
     /// Takes a failure along.

@@ -1,1 +1,4 @@
-//! Logs and metrics.
+//! Logs and metrics: set-up, and the one list of names.
+
+pub mod logs;
+pub mod metrics;

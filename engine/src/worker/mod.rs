@@ -1,1 +1,205 @@
 //! Stores, acknowledges and spawns: the only place that does.
+//!
+//! An [`Engine`] takes messages from the sources of its pipelines and from what is due, carries their tasks on with
+//! [`crate::pipeline::Pipeline::advance`], and makes each outcome durable before it lets go of what it came from.
+
+mod attempt;
+mod drain;
+mod gate;
+mod health;
+mod held;
+mod housekeeping;
+mod intake;
+mod lane;
+mod running;
+mod storing;
+mod suspects;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::health::{Health, Part};
+use self::held::Holds;
+use self::lane::Lane;
+use self::running::Running;
+use self::storing::Storing;
+use self::suspects::Suspects;
+use crate::model::{Name, Next, Task, Timestamp};
+use crate::nats::registry::RegistryError;
+use crate::nats::streams::StreamsError;
+use crate::nats::{Nats, Registry};
+use crate::pipeline::Pipeline;
+
+/// How often floors are kept and lanes looked for.
+const FLOOR_EVERY: Duration = Duration::from_secs(5);
+/// How long running attempts may take to end at shutdown.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What bounds an engine's storage.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tasks in one lane.
+    pub lane: u64,
+    /// Tasks that wait, in all; beyond that failed ones go to their lanes.
+    pub waiting: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lane: 1_000_000, waiting: 1_000_000 }
+    }
+}
+
+/// One outcome of one attempt, for onlookers.
+pub struct Seen<'s> {
+    /// The task as the attempt began with it.
+    pub task: &'s Task,
+    /// What became of it.
+    pub next: &'s Next,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Is told of every outcome as it happens. Must not block.
+pub type Onlooker = Box<dyn Fn(&Seen<'_>) + Send + Sync>;
+
+/// Why an engine can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The streams.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+    /// The bucket.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] crate::source::SourceError),
+}
+
+/// A running engine.
+pub struct Engine {
+    nats: Nats,
+    registry: Registry,
+    pipelines: Vec<Arc<Pipeline>>,
+    lanes: HashMap<Name, HashMap<Name, Arc<Lane>>>,
+    storing: Storing,
+    holds: Arc<Holds>,
+    running: Running,
+    suspects: Suspects,
+    health: Health,
+    limits: Limits,
+    waiting: AtomicU64,
+    onlooker: Option<Onlooker>,
+    tracker: TaskTracker,
+    /// Ends intake.
+    stop: CancellationToken,
+    /// Ends every wait for a store.
+    cut_off: CancellationToken,
+}
+
+impl Engine {
+    /// Verifies streams and sources, then starts taking.
+    pub async fn start(
+        nats: Nats,
+        pipelines: Vec<Arc<Pipeline>>,
+        limits: Limits,
+        onlooker: Option<Onlooker>,
+    ) -> Result<Arc<Self>, StartError> {
+        nats.ensure_streams(limits.lane).await?;
+        let registry = Registry::open(&nats).await?;
+        for pipeline in &pipelines {
+            crate::source::prepare(&nats, &registry, &pipeline.name, &pipeline.source).await?;
+        }
+        let cut_off = CancellationToken::new();
+        let mut lanes: HashMap<Name, HashMap<Name, Arc<Lane>>> = HashMap::new();
+        let health = Health::default();
+        for pipeline in &pipelines {
+            let of_pipeline = lanes.entry(pipeline.name.clone()).or_default();
+            for subscription in pipeline.subscriptions() {
+                let lane = Lane::new(pipeline.clone(), subscription.clone());
+                of_pipeline.insert(subscription.name.clone(), Arc::new(lane));
+            }
+            health.expect(Part::Source(&pipeline.name));
+            health.expect(Part::Due(&pipeline.name));
+        }
+        let engine = Arc::new(Self {
+            storing: Storing::new(nats.clone(), cut_off.clone()),
+            nats,
+            registry,
+            pipelines,
+            lanes,
+            holds: Arc::default(),
+            running: Running::default(),
+            suspects: Suspects::default(),
+            health,
+            limits,
+            waiting: AtomicU64::new(0),
+            onlooker,
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cut_off,
+        });
+        engine.keep_house();
+        for pipeline in &engine.pipelines {
+            engine.tracker.spawn(engine.clone().run_source(pipeline.clone()));
+            engine.tracker.spawn(engine.clone().run_due(pipeline.clone()));
+        }
+        Ok(engine)
+    }
+
+    /// Stops intake, lets running attempts end within a deadline, keeps the floors.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, self.tracker.wait()).await.is_err() {
+            tracing::warn!(running = self.running.count(), "attempts still run at the deadline; they will be repeated");
+        }
+        self.cut_off.cancel();
+        self.nats.flush().await;
+        self.keep_floors().await;
+        self.nats.flush().await;
+    }
+
+    /// What is wrong, a line each; none: ready.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut troubles = self.health.troubles();
+        if !self.nats.is_connected() {
+            troubles.push("no connection to NATS".to_owned());
+        }
+        troubles.extend(self.storing.gate.why());
+        troubles
+    }
+
+    /// Waits until every source is pulled from.
+    pub async fn ready(&self) {
+        self.health.ready().await;
+    }
+
+    /// Messages held now.
+    pub fn held(&self) -> usize {
+        self.holds.count()
+    }
+
+    fn lane_of(&self, task: &Task) -> Option<Arc<Lane>> {
+        self.lane_named(&task.pipeline, task.subscription.as_ref()?)
+    }
+
+    fn lane_named(&self, pipeline: &Name, subscription: &Name) -> Option<Arc<Lane>> {
+        self.lanes.get(pipeline)?.get(subscription).cloned()
+    }
+
+    fn all_lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.lanes.values().flat_map(HashMap::values)
+    }
+
+    /// Whether no more may wait; failed tasks then go to their lanes.
+    fn waiting_is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= self.limits.waiting
+    }
+}

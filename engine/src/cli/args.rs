@@ -1,0 +1,216 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::model::Reason;
+
+/// Gets `CloudEvents` from NATS JetStream, checked, filtered and reshaped, to webhooks.
+#[derive(Parser, Debug)]
+#[command(name = "hookmill", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// The process's own settings [default: hookmill.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// NATS servers, comma separated [default: nats://127.0.0.1:4222]
+    #[arg(long, global = true, env = "NATS_URL", value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// Prefix of streams, subjects and consumers [default: hookmill]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) prefix: Option<String>,
+    /// Print data as one JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run pipelines until told to stop
+    Run(RunArgs),
+    /// Report every problem of every pipeline file
+    Check(CheckArgs),
+    /// Make all streams, HOOKMILL_EVENTS among them
+    Init,
+    /// Publish CloudEvents from files and wait for the acks
+    Publish(PublishArgs),
+    /// A local receiver that verifies and shows webhooks
+    Listen(ListenArgs),
+    /// Own nats-server, pipelines loaded and watched, deliveries shown as they happen
+    Dev(DevArgs),
+    /// List, show, redrive and discard dead letters
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// List, pause and resume lanes
+    #[command(subcommand)]
+    Lane(LaneCommand),
+}
+
+/// Pipeline files or folders of them.
+#[derive(Args, Debug)]
+pub(crate) struct Paths {
+    /// Pipeline files, or folders of them
+    #[arg(value_name = "PATH", default_value = "pipelines")]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// `run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+    /// Address of health and metrics [default: 127.0.0.1:8470]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Network that endpoints may be in although it is private, and without TLS (repeatable)
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) egress_allow: Vec<IpNet>,
+}
+
+/// `publish`.
+#[derive(Args, Debug)]
+pub(crate) struct PublishArgs {
+    /// JSON objects, arrays of them, or one a line; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where to [default: events.<type of the event>]
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// How the events are encoded
+    #[arg(long, value_enum, default_value_t = Mode::Structured)]
+    pub(crate) mode: Mode,
+}
+
+/// Content modes of the NATS protocol binding.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// The whole event as JSON
+    Structured,
+    /// Attributes as headers, data as the body
+    Binary,
+}
+
+/// `listen`.
+#[derive(Args, Debug)]
+pub(crate) struct ListenArgs {
+    /// Port on the loopback; 0 takes any free one
+    #[arg(long, default_value_t = 8471)]
+    pub(crate) port: u16,
+    /// Secret to verify signatures with, whsec_… (repeatable)
+    #[arg(long)]
+    pub(crate) secret: Vec<String>,
+    /// Status of the answers
+    #[arg(long, default_value = "200")]
+    pub(crate) status: http::StatusCode,
+    /// Answer the first N requests of each webhook with 500
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) fail: u32,
+}
+
+/// `dev`.
+#[derive(Args, Debug)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+    /// Folder that keeps the events [default: .hookmill]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Play the example from beginning to end, then stop
+    #[arg(long)]
+    pub(crate) demo: bool,
+}
+
+/// `check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+}
+
+/// Which dead letters.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Sequences in the dead-letter stream
+    #[arg(value_name = "SEQ")]
+    pub(crate) sequences: Vec<u64>,
+    /// Of this pipeline
+    #[arg(long)]
+    pub(crate) pipeline: Option<String>,
+    /// Of this subscription; _ is the pipeline as a whole
+    #[arg(long)]
+    pub(crate) subscription: Option<String>,
+    /// With this reason
+    #[arg(long, value_parser = reason)]
+    pub(crate) reason: Option<Reason>,
+    /// Stored at least this long ago, as in 2h
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) older_than: Option<Duration>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Dead letters.
+#[derive(Subcommand, Debug)]
+pub(crate) enum DlqCommand {
+    /// One line each
+    List(Which),
+    /// Everything about some
+    Show(Which),
+    /// Put them back into their lanes
+    Redrive {
+        #[command(flatten)]
+        which: Which,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove them for good
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Lanes.
+#[derive(Subcommand, Debug)]
+pub(crate) enum LaneCommand {
+    /// Every lane with its state, backlog and waits
+    List(Paths),
+    /// Stop attempting; tasks wait in the lane
+    Pause {
+        /// PIPELINE/SUBSCRIPTION
+        lane: String,
+    },
+    /// Start attempting again
+    Resume {
+        /// PIPELINE/SUBSCRIPTION
+        lane: String,
+    },
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::parse(text).ok_or_else(|| {
+        let all: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("reasons are {}", all.join(", "))
+    })
+}

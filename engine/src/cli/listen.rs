@@ -1,0 +1,58 @@
+//! `hookmill listen`: a local receiver that verifies and shows webhooks.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use super::args::{Global, ListenArgs};
+use super::run::Signals;
+use crate::deliver::signature::Key;
+use crate::server::receiver::{Received, Receiver, Settings, Signature};
+
+pub(crate) async fn listen(global: &Global, args: ListenArgs) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
+    let mut keys = Vec::new();
+    for secret in &args.secret {
+        keys.push(Key::parse(secret).map_err(|error| Failure::Usage(format!("--secret: {error}")))?);
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let settings = Settings { address, keys, status: args.status, fail: args.fail };
+    let (receiver, mut received) = Receiver::bind(settings).await.map_err(|error| Failure::failed(&error))?;
+    eprintln!("listening on http://{}; stop with Ctrl-C", receiver.address());
+    let stop = CancellationToken::new();
+    let serve = receiver.serve(stop.clone());
+    tokio::pin!(serve);
+    loop {
+        tokio::select! {
+            one = received.recv() => if let Some(one) = one {
+                println!("{}", if global.json { as_json(&one).to_string() } else { line(&one) });
+            },
+            () = &mut serve => return Ok(()),
+            () = signals.next() => return Ok(()),
+        }
+    }
+}
+
+fn as_json(one: &Received) -> serde_json::Value {
+    json!({
+        "time": one.at.to_string(), "webhook_id": one.id, "event_id": one.event_id, "event_type": one.event_type,
+        "path": one.path, "times": one.times, "status": one.status.as_u16(), "signature": said(one.signature),
+    })
+}
+
+/// What is said of a signature.
+pub(crate) fn said(signature: Signature) -> String {
+    match signature {
+        Signature::Verified => "verified".to_owned(),
+        Signature::NotChecked => "not checked".to_owned(),
+        Signature::Refused(error) => format!("refused: {error}"),
+    }
+}
+
+fn line(one: &Received) -> String {
+    let Received { at, event_id, event_type, path, times, status, signature, .. } = one;
+    let (status, signature) = (status.as_u16(), said(*signature));
+    format!("{at}  {path}  {event_type}  {event_id}  attempt {times}  answered {status}  signature {signature}")
+}

@@ -1,0 +1,135 @@
+//! `hookmill publish`: CloudEvents from files into JetStream, with acks.
+
+use std::io::Read;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::args::{Global, Mode, PublishArgs};
+use super::{Failure, assemble};
+use crate::model::Event;
+use crate::model::event::STRUCTURED_CONTENT_TYPE;
+use crate::nats::Nats;
+
+/// Publishes that wait for their ack at once.
+const IN_FLIGHT: usize = 256;
+
+/// One event of a file.
+pub(crate) struct Item {
+    /// Where it stands, for errors.
+    pub(crate) place: String,
+    /// The event.
+    pub(crate) event: Event,
+}
+
+pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Failure> {
+    crate::telemetry::logs::install("warn");
+    let mut items = Vec::new();
+    let mut problems = 0;
+    for file in &args.files {
+        let (found, errors) = read(file)?;
+        items.extend(found);
+        problems += errors.len();
+        errors.iter().for_each(|error| eprintln!("error: {error}"));
+    }
+    if problems > 0 {
+        return Err(Failure::Usage(format!("nothing published: {problems} of the events can't be read")));
+    }
+    let process = assemble::process(global)?;
+    let nats = assemble::connect(&process).await?;
+    let count = items.len();
+    let sent = stream::iter(items.into_iter().map(|item| send(&nats, &args, global.json, item)));
+    let sent: Result<Vec<()>, Failure> = sent.buffered(IN_FLIGHT).try_collect().await;
+    sent?;
+    eprintln!("{count} published");
+    Ok(())
+}
+
+async fn send(nats: &Nats, args: &PublishArgs, as_json: bool, item: Item) -> Result<(), Failure> {
+    let subject = args.subject.clone().unwrap_or_else(|| format!("events.{}", item.event.ty));
+    let (headers, body) = message(&item.event, args.mode);
+    let sequence = nats.store(subject.clone(), headers, body).await;
+    let sequence = sequence.map_err(|error| {
+        let mend = "`hookmill init` makes a stream that takes events.>";
+        Failure::Failed(format!("{}: not published to {subject}: {error}; {mend}", item.place))
+    })?;
+    if as_json {
+        println!("{}", json!({ "id": item.event.id, "subject": subject, "sequence": sequence }));
+    }
+    Ok(())
+}
+
+/// The message of an event in this mode.
+pub(crate) fn message(event: &Event, mode: Mode) -> (Vec<(String, String)>, Bytes) {
+    match mode {
+        Mode::Structured => {
+            let headers = vec![("Content-Type".to_owned(), STRUCTURED_CONTENT_TYPE.to_owned())];
+            (headers, event.to_structured())
+        }
+        Mode::Binary => event.to_nats_binary(),
+    }
+}
+
+/// The events of a file (`-`: standard input): one JSON object, an array of them, or one a line.
+pub(crate) fn read(path: &Path) -> Result<(Vec<Item>, Vec<String>), Failure> {
+    let mut text = String::new();
+    let label = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+    let got = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::read_to_string(path).map(|read| {
+            text = read;
+            text.len()
+        })
+    };
+    got.map_err(|error| Failure::Usage(format!("{label} can't be read: {error}")))?;
+    Ok(parse(&label, &text))
+}
+
+fn parse(label: &str, text: &str) -> (Vec<Item>, Vec<String>) {
+    let (mut items, mut errors) = (Vec::new(), Vec::new());
+    let mut take = |place: String, raw: &str| match Event::from_structured(&Bytes::from(raw.trim().to_owned())) {
+        Ok(event) => items.push(Item { place, event }),
+        Err(error) => errors.push(format!("{place}: {error}")),
+    };
+    if text.trim_start().starts_with('[') {
+        match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(list) => {
+                for (index, raw) in list.iter().enumerate() {
+                    take(format!("{label}: event {}", index + 1), raw.get());
+                }
+            }
+            Err(error) => errors.push(format!("{label}: {error}")),
+        }
+        return (items, errors);
+    }
+    if serde_json::from_str::<&RawValue>(text).is_ok() {
+        take(format!("{label}:1"), text);
+        return (items, errors);
+    }
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        take(format!("{label}:{}", index + 1), line);
+    }
+    (items, errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
+
+    #[test]
+    fn objects_arrays_and_lines_are_read_and_errors_name_their_place() {
+        assert_eq!(parse("f", ONE).0.len(), 1);
+        assert_eq!(parse("f", &format!("[{ONE},\n{ONE}]")).0.len(), 2);
+        let (items, errors) = parse("f", &format!("{ONE}\n\n{{}}\n{ONE}\n"));
+        assert_eq!(items.len(), 2);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].starts_with("f:3: "), "{errors:?}");
+        assert_eq!(parse("f", "").0.len(), 0);
+    }
+}

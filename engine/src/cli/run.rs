@@ -1,0 +1,72 @@
+//! `hookmill run`: production.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Global, RunArgs};
+use super::{Failure, assemble};
+use crate::egress;
+use crate::server::Listener;
+use crate::telemetry::{logs, metrics};
+use crate::worker::{Engine, Limits};
+
+pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
+    logs::install("info");
+    let metrics = metrics::install();
+    let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
+    let process = assemble::process(global)?;
+    let prepared = assemble::prepare(&args.paths.paths, &process).await?;
+    if !prepared.loaded.problems.is_empty() {
+        return Err(assemble::say(&prepared.loaded.problems, global.json));
+    }
+    let listener = Listener::bind(args.listen.unwrap_or(process.listen)).await;
+    let listener = listener.map_err(|error| Failure::failed(&error))?;
+    let address = listener.address();
+    let nats = tokio::select! {
+        nats = assemble::connect(&process) => nats?,
+        () = signals.next() => return Ok(()),
+    };
+    let mut allow = process.egress_allow.clone();
+    allow.extend(args.egress_allow);
+    let client = egress::ClientSettings { allow, deny: process.egress_deny.clone(), extra_ca: None };
+    let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
+    let pipelines = prepared.pipelines(&nats, &client);
+    let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
+    let engine = Engine::start(nats, pipelines, limits, None).await.map_err(|error| Failure::failed(&error))?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
+    let stop = CancellationToken::new();
+    let served = listener.serve(engine.clone(), metrics, stop.clone());
+    let work = async {
+        engine.ready().await;
+        tracing::info!("ready");
+        signals.next().await;
+        tracing::info!("stopping: no new messages, running attempts come to their end");
+        tokio::select! {
+            () = engine.shut_down() => { tracing::info!("stopped"); Ok(()) }
+            () = signals.next() => Err(Failure::Said(130)),
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = served => Err(Failure::Failed("health and metrics can't be served any more".to_owned())),
+    };
+    stop.cancel();
+    result
+}
+
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// The next one of either.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {} _ = self.terminate.recv() => {} }
+    }
+}

@@ -1,0 +1,189 @@
+//! Kinds of values that lead to other files or are handed on whole: schemas, modules, settings of modules.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+use toml::de::DeValue;
+
+use super::kinds::{Text, quoted};
+use super::report::Code;
+use super::setting::{Context, Found, Kind};
+use crate::schema::{FILE_BYTES_MAX, Schema, SchemaError};
+
+/// The file of a schema, compiled.
+pub(super) struct SchemaFile;
+
+impl Kind for SchemaFile {
+    type Value = (String, Schema);
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value> {
+        let label = Text.read(context, found)?;
+        let path = context.file.folder.join(&label);
+        let text = match read_schema(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                let said = format!("names {}, which can't be read: {}", quoted(&label), error.kind());
+                context.wrong(Code::SchemaMissing, &found.span(), said, looked_for(&path));
+                return None;
+            }
+        };
+        match Schema::compile(&text, &path) {
+            Ok(schema) => Some((label, schema)),
+            Err(error) => {
+                let (code, hint) = schema_help(&error);
+                context.wrong(code, &found.span(), format!("can't be used: {error}"), hint);
+                None
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        "a path to a JSON Schema, from the folder of this file".to_owned()
+    }
+}
+
+fn read_schema(path: &Path) -> std::io::Result<String> {
+    if std::fs::metadata(path)?.len() > FILE_BYTES_MAX {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    std::fs::read_to_string(path)
+}
+
+fn schema_help(error: &SchemaError) -> (Code, &'static str) {
+    match error {
+        SchemaError::NotJson { .. } => {
+            (Code::SchemaNotJson, "mend the schema file; line and column are its own")
+        }
+        SchemaError::NotSchema { .. } | SchemaError::Draft { .. } => {
+            (Code::SchemaInvalid, "mend the schema file there")
+        }
+        SchemaError::Reference { .. } => (
+            Code::SchemaReference,
+            "$ref may lead into the schema itself or to files in its folder and below",
+        ),
+    }
+}
+
+fn looked_for(path: &Path) -> String {
+    // Without the single dots that joining leaves inside.
+    format!("it was looked for at {}", path.components().collect::<PathBuf>().display())
+}
+
+/// A schema that stands in the pipeline file itself.
+pub(super) struct Match;
+
+impl Kind for Match {
+    type Value = Schema;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Schema> {
+        let value = JsonTable.read(context, found)?;
+        match Schema::from_value(&value, "match") {
+            Ok(schema) => Some(schema),
+            Err(error) => {
+                context.wrong(
+                    Code::BadMatch,
+                    &found.span(),
+                    format!("can't be used: {error}"),
+                    self.describe(),
+                );
+                None
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        "a JSON Schema, written as TOML".to_owned()
+    }
+}
+
+/// A table that is handed on as JSON.
+pub(super) struct JsonTable;
+
+impl Kind for JsonTable {
+    type Value = Json;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
+        if !found.get_ref().is_table() {
+            context.wrong_type(found, "a table", self.describe());
+            return None;
+        }
+        json(context, found)
+    }
+
+    fn describe(&self) -> String {
+        "a table such as { remove = [\"/email\"] }".to_owned()
+    }
+}
+
+fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
+    let number = match found.get_ref() {
+        DeValue::String(text) => return Some(Json::String(text.to_string())),
+        DeValue::Boolean(yes) => return Some(Json::Bool(*yes)),
+        DeValue::Datetime(time) => return Some(Json::String(time.to_string())),
+        DeValue::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
+            return items.into_iter().collect::<Option<_>>().map(Json::Array);
+        }
+        DeValue::Table(table) => {
+            let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(context, value)));
+            let pairs: Vec<_> = pairs.collect();
+            let pairs = pairs.into_iter().map(|(key, value)| value.map(|value| (key, value)));
+            return pairs.collect::<Option<_>>().map(Json::Object);
+        }
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(serde_json::Number::from)
+        }
+        DeValue::Float(float) => float.as_str().parse().ok().and_then(serde_json::Number::from_f64),
+    };
+    if number.is_none() {
+        context.wrong(
+            Code::BadSettings,
+            &found.span(),
+            "has a number that JSON can't hold",
+            "use a finite number",
+        );
+    }
+    number.map(Json::Number)
+}
+
+/// The path of a module.
+pub(super) struct ModulePath;
+
+impl Kind for ModulePath {
+    type Value = PathBuf;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<PathBuf> {
+        let text = context.text(found, self.describe())?;
+        if !text.starts_with("./") && !text.starts_with("../") {
+            let (code, said) = if text.contains('@') {
+                (
+                    Code::NotAvailable,
+                    format!("is {}: names and versions are not available in this version", quoted(text)),
+                )
+            } else {
+                (Code::ModuleReference, format!("is {}", quoted(text)))
+            };
+            context.wrong(code, &found.span(), said, "use a path that starts with ./ or ../ for now");
+            return None;
+        }
+        let path = context.file.folder.join(text);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Some(path),
+            Ok(_) => {
+                let said = format!("names {}, which is no file", quoted(text));
+                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
+                None
+            }
+            Err(error) => {
+                let said = format!("names {}, which can't be read: {}", quoted(text), error.kind());
+                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
+                None
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        "a path to a WebAssembly component that starts with ./ or ../, from the folder of this file"
+            .to_owned()
+    }
+}

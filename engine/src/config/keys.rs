@@ -1,0 +1,305 @@
+//! The settings of a pipeline file: each is defined here, once.
+
+use std::time::Duration;
+
+use super::checked::{Format, Isolation, OnError};
+use super::files::{JsonTable, Match, ModulePath, SchemaFile};
+use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Time, Types, Whole};
+use super::setting::Absent::{Default, Missing, Nothing};
+use super::setting::{Later, Section, Setting, Sub};
+use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
+use crate::validate::Unknown;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const WEEK: Duration = Duration::from_hours(7 * 24);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Most waits in a retry schedule.
+const RETRIES_MAX: usize = 100;
+
+pub(super) static PIPELINE: Section = Section {
+    header: "",
+    label: "",
+    about: "At the top of the file.",
+    keys: &[&NAME, &SOURCE_TABLE, &VALIDATE_TABLE, &SUBSCRIPTIONS],
+};
+
+pub(super) static NAME: Setting<NameKind> = Setting::new(
+    "name",
+    NameKind,
+    Nothing("the name of the file without `.toml`"),
+    "The pipeline's name, unique among all that are loaded together. Consumers, lanes and dead letters carry it: \
+     a pipeline with another name is another pipeline.",
+);
+pub(super) static SOURCE_TABLE: Sub = Sub::one("source", &SOURCE);
+pub(super) static VALIDATE_TABLE: Sub = Sub::one("validate", &VALIDATE);
+pub(super) static SUBSCRIPTIONS: Sub = Sub::many("subscription", &SUBSCRIPTION);
+
+pub(super) static SOURCE: Section = Section {
+    header: "[source]",
+    label: "source",
+    about: "Where events come from: a stream of yours, which the engine only reads. It adds one durable consumer, \
+            `hookmill-<pipeline>`.",
+    keys: &[&STREAM, &SUBJECTS, &START, &MAX_IN_FLIGHT],
+};
+
+pub(super) static STREAM: Setting<Stream> =
+    Setting::new("stream", Stream, Default("\"HOOKMILL_EVENTS\""), "The JetStream stream.");
+pub(super) static SUBJECTS: Setting<List<Subject>> = Setting::new(
+    "subjects",
+    List { item: Subject, max: 100 },
+    Default("[]"),
+    "Subjects that are taken. Empty: everything in the stream.",
+);
+pub(super) static START: Setting<StartKind> = Setting::new(
+    "start",
+    StartKind,
+    Default("\"new\""),
+    "Where to start the first time. It counts only where no earlier position is kept.",
+);
+pub(super) static MAX_IN_FLIGHT: Setting<Whole> = Setting::new(
+    "max_in_flight",
+    Whole { min: 1, max: 65_536 },
+    Default("2048"),
+    "Most events of this pipeline that one engine works on at once.",
+);
+
+pub(super) static VALIDATE: Section = Section {
+    header: "[validate]",
+    label: "validate",
+    about: "Checks the data of events against JSON Schemas. An event that its schema refuses is dead-lettered once, \
+            for the pipeline as a whole.",
+    keys: &[&UNKNOWN, &SCHEMAS],
+};
+
+pub(super) static UNKNOWN: Setting<Choice<Unknown>> = Setting::new(
+    "unknown",
+    Choice(&[("accept", Unknown::Accept), ("reject", Unknown::Reject)]),
+    Default("\"accept\""),
+    "What becomes of an event that no schema covers.",
+);
+pub(super) static SCHEMAS: Sub = Sub::many("schema", &SCHEMA);
+
+pub(super) static SCHEMA: Section = Section {
+    header: "[[validate.schema]]",
+    label: "schema",
+    about: "One schema. The first whose `types` match covers an event; where none does, the one whose `$id` is the \
+            event's `dataschema`.",
+    keys: &[&SCHEMA_TYPES, &SCHEMA_FILE],
+};
+
+pub(super) static SCHEMA_TYPES: Setting<Types> =
+    Setting::new("types", Types, Default("[]"), "Which event types it covers. Empty: all.");
+pub(super) static SCHEMA_FILE: Setting<SchemaFile> = Setting::new(
+    "file",
+    SchemaFile,
+    Missing,
+    "The schema: draft 2020-12 (the default), 2019-09 or 7, by its `$schema`. `$ref` stays in the schema's folder; \
+     nothing is fetched.",
+);
+
+pub(super) static SUBSCRIPTION: Section = Section {
+    header: "[[subscription]]",
+    label: "subscription",
+    about: "Who wants events, which, and where they go. Needs exactly one of `deliver` and `publish`.",
+    keys: &[
+        &SUBSCRIPTION_NAME,
+        &TYPES,
+        &FILTER,
+        &MATCH,
+        &STEPS,
+        &DELIVER_TABLE,
+        &PUBLISH_TABLE,
+        &RETRY_TABLE,
+    ],
+};
+
+pub(super) static SUBSCRIPTION_NAME: Setting<NameKind> =
+    Setting::new("name", NameKind, Missing, "The subscription's name, unique within the pipeline.");
+pub(super) static TYPES: Setting<Types> =
+    Setting::new("types", Types, Default("[]"), "Which event types it wants. Empty, or `[\"*\"]`: all.");
+pub(super) static FILTER: Later =
+    Later::new("filter", "CloudEvents SQL over the attributes; types and match work");
+pub(super) static MATCH: Setting<Match> = Setting::new(
+    "match",
+    Match,
+    Nothing("every event of its types"),
+    "What the data has to fulfil. An event without JSON data doesn't match. Example: \
+     `{ required = [\"total\"], properties = { total = { minimum = 10 } } }`",
+);
+pub(super) static STEPS: Sub = Sub::many("step", &STEP);
+pub(super) static DELIVER_TABLE: Sub = Sub::one("deliver", &DELIVER);
+pub(super) static PUBLISH_TABLE: Sub = Sub::one("publish", &PUBLISH);
+pub(super) static RETRY_TABLE: Sub = Sub::one("retry", &RETRY);
+
+pub(super) static STEP: Section = Section {
+    header: "[[subscription.step]]",
+    label: "step",
+    about: "A WebAssembly module that changes, splits or drops events. Steps run in their order.",
+    keys: &[&TRANSFORM, &LLM, &SETTINGS, &STEP_TIMEOUT, &MEMORY, &OUTPUT, &ISOLATION, &ON_ERROR],
+};
+
+pub(super) static TRANSFORM: Setting<ModulePath> =
+    Setting::new("transform", ModulePath, Missing, "The module.");
+pub(super) static LLM: Later = Later::new("llm", "steps that ask a language model come later");
+pub(super) static SETTINGS: Setting<JsonTable> = Setting::new(
+    "settings",
+    JsonTable,
+    Default("{}"),
+    "Handed to the module as JSON. The module checks it, also in `hookmill check`.",
+);
+pub(super) static STEP_TIMEOUT: Setting<Time> = Setting::new(
+    "timeout",
+    Time { min: MILLISECOND, max: MINUTE },
+    Default("\"1s\""),
+    "Longest time of one call, by the clock on the wall.",
+);
+pub(super) static MEMORY: Setting<Size> = Setting::new(
+    "memory",
+    Size { min: MIB, max: 4 * GIB },
+    Default("\"128MiB\""),
+    "Most linear memory of one instance.",
+);
+pub(super) static OUTPUT: Setting<Size> = Setting::new(
+    "output",
+    Size { min: KIB, max: 64 * MIB },
+    Default("\"4MiB\""),
+    "Most that one call may return, all events and headers together.",
+);
+pub(super) static ISOLATION: Setting<Choice<Isolation>> = Setting::new(
+    "isolation",
+    Choice(&[("instance", Isolation::Instance), ("event", Isolation::Event)]),
+    Default("\"instance\""),
+    "Whether an instance serves one event after the other, or every event gets a fresh one.",
+);
+pub(super) static ON_ERROR: Setting<Choice<OnError>> = Setting::new(
+    "on_error",
+    Choice(&[("dead-letter", OnError::DeadLetter), ("drop", OnError::Drop), ("skip", OnError::Skip)]),
+    Default("\"dead-letter\""),
+    "What becomes of an event when the step has failed for good: a dead letter, an end as filtered, or on as it was.",
+);
+
+pub(super) static DELIVER: Section = Section {
+    header: "[subscription.deliver]",
+    label: "deliver",
+    about: "A webhook: `POST`, signed after Standard Webhooks. 2xx is success, everything else is retried.",
+    keys: &[&URL, &FORMAT, &HEADERS, &SIGN, &TIMEOUT, &CONCURRENCY, &RATE, &ALLOW],
+};
+
+pub(super) static URL: Setting<Url> = Setting::new(
+    "url",
+    Url,
+    Missing,
+    "The endpoint. Plain `http://` only reaches addresses that `allow` names.",
+);
+pub(super) static FORMAT: Setting<Choice<Format>> = Setting::new(
+    "format",
+    Choice(&[("structured", Format::Structured), ("binary", Format::Binary), ("data", Format::Data)]),
+    Default("\"structured\""),
+    "The body: the whole event as JSON, the data with the attributes in `ce-*` headers, or the data alone.",
+);
+pub(super) static HEADERS: Setting<Headers> = Setting::new(
+    "headers",
+    Headers,
+    Default("{}"),
+    "Further headers. `webhook-*`, `ce-*`, `host`, `content-*` and those of the connection are the engine's.",
+);
+pub(super) static SIGN: Setting<List<Secret>> = Setting::new(
+    "sign",
+    List { item: Secret, max: 10 },
+    Default("[]"),
+    "Secrets (`whsec_…`) to sign with, one signature each, so that one can follow another without a gap.",
+);
+pub(super) static TIMEOUT: Setting<Time> = Setting::new(
+    "timeout",
+    Time { min: MILLISECOND, max: Duration::from_mins(10) },
+    Default("\"15s\""),
+    "Longest time of one attempt: resolving, connecting, TLS, headers and body together.",
+);
+pub(super) static CONCURRENCY: Setting<Whole> = Setting::new(
+    "concurrency",
+    Whole { min: 1, max: 10_000 },
+    Default("64"),
+    "Most attempts of one engine at once.",
+);
+pub(super) static RATE: Later = Later::new("rate", "concurrency bounds what is sent at once");
+pub(super) static ALLOW: Setting<List<Cidr>> = Setting::new(
+    "allow",
+    List { item: Cidr, max: 1000 },
+    Default("[]"),
+    "Networks that this endpoint may be in although they are refused otherwise: loopback, private and the like.",
+);
+
+pub(super) static PUBLISH: Section = Section {
+    header: "[subscription.publish]",
+    label: "publish",
+    about: "A publish to a JetStream subject, done when the stream has acknowledged it.",
+    keys: &[&SUBJECT, &PUBLISH_TIMEOUT, &CONCURRENCY],
+};
+
+pub(super) static SUBJECT: Setting<Template> = Setting::new(
+    "subject",
+    Template,
+    Missing,
+    "The subject. Values are percent-encoded outside `[A-Za-z0-9_.-]`; an attribute that is not there becomes `_`. \
+     The pipeline's own source must not take it.",
+);
+pub(super) static PUBLISH_TIMEOUT: Setting<Time> = Setting::new(
+    "timeout",
+    Time { min: MILLISECOND, max: MINUTE },
+    Default("\"5s\""),
+    "Longest wait for the publish ack.",
+);
+
+pub(super) static RETRY: Section = Section {
+    header: "[subscription.retry]",
+    label: "retry",
+    about: "When a failed attempt is repeated. Either `schedule`, or `attempts`, `initial`, `multiplier` and `max`. \
+            An event whose retries are used up is dead-lettered as `exhausted`.",
+    keys: &[&SCHEDULE, &ATTEMPTS, &INITIAL, &MULTIPLIER, &MAX, &JITTER, &RETRY_AFTER_MAX, &GIVE_UP_ON],
+};
+
+const WAIT: Time = Time { min: MILLISECOND, max: WEEK };
+
+pub(super) static SCHEDULE: Setting<List<Time>> = Setting::new(
+    "schedule",
+    List { item: WAIT, max: RETRIES_MAX },
+    Default("[\"5s\", \"5m\", \"30m\", \"2h\", \"5h\", \"10h\", \"14h\", \"20h\", \"24h\"]"),
+    "The wait before each further attempt. Empty: no retries.",
+);
+pub(super) static ATTEMPTS: Setting<Whole> = Setting::new(
+    "attempts",
+    Whole { min: 1, max: RETRIES_MAX as u64 + 1 },
+    Default("8"),
+    "Attempts in all, the first one included. With this, `initial`, `multiplier` or `max` there is no `schedule`.",
+);
+pub(super) static INITIAL: Setting<Time> =
+    Setting::new("initial", WAIT, Default("\"1s\""), "The first wait.");
+pub(super) static MULTIPLIER: Setting<Number> = Setting::new(
+    "multiplier",
+    Number { min: 1.0, max: 100.0 },
+    Default("2.0"),
+    "What each wait is multiplied by.",
+);
+pub(super) static MAX: Setting<Time> = Setting::new("max", WAIT, Default("\"1h\""), "The longest wait.");
+pub(super) static JITTER: Setting<JitterKind> = Setting::new(
+    "jitter",
+    JitterKind,
+    Default("0.2"),
+    "How chance spreads each wait, so that retries don't come as one.",
+);
+pub(super) static RETRY_AFTER_MAX: Setting<Time> = Setting::new(
+    "retry_after_max",
+    Time { min: Duration::ZERO, max: WEEK },
+    Default("\"1h\""),
+    "Longest time that an endpoint's `Retry-After` is obeyed for.",
+);
+pub(super) static GIVE_UP_ON: Setting<List<Whole>> = Setting::new(
+    "give_up_on",
+    List { item: Whole { min: 300, max: 599 }, max: 300 },
+    Default("[]"),
+    "HTTP statuses that end in a dead letter at once, as `given_up`.",
+);

@@ -1,0 +1,259 @@
+//! Puts a pipeline together from its settings.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use super::checked::{Deliver, Pipeline, Publish, Retry, Source, Step, Subscription, Target};
+use super::keys::{
+    ALLOW, ATTEMPTS, CONCURRENCY, DELIVER_TABLE, FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER,
+    LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PUBLISH_TABLE,
+    PUBLISH_TIMEOUT, RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS,
+    SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
+    SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
+};
+use super::report::Code;
+use super::setting::{About, Context, File, Table};
+use crate::filter;
+use crate::model::{Name, SubjectTemplate};
+use crate::validate;
+
+/// Reads a file whose TOML is fine. `None` after a problem was reported.
+pub(super) fn read(
+    file: &File<'_>,
+    top: &Table<'_>,
+    path: &Path,
+    revision: String,
+) -> Option<(Pipeline, Range<usize>)> {
+    let name = name(file, top, path);
+    let source = top.one(&PIPELINE, &SOURCE_TABLE).and_then(|table| source(&table));
+    let validate = top.one(&PIPELINE, &VALIDATE_TABLE).and_then(|table| validate(&table));
+    let tables = top.many(&PIPELINE, &SUBSCRIPTIONS);
+    if tables.is_empty() {
+        let hint = "write [[subscription]] with a name and [subscription.deliver] with a url";
+        top.wrong(Code::MissingKey, "there is no subscription".to_owned(), hint);
+        return None;
+    }
+    let mut names: Vec<Name> = Vec::new();
+    let subscriptions: Vec<_> = tables
+        .into_iter()
+        .map(|table| table.and_then(|table| subscription(&table, source.as_ref(), &mut names)))
+        .collect();
+    let subscriptions: Option<Vec<_>> = subscriptions.into_iter().collect();
+    let (name, at) = name?;
+    let (source, validate, subscriptions) = (source?, validate?, subscriptions?);
+    Some((Pipeline { name, file: path.to_owned(), revision, source, validate, subscriptions }, at))
+}
+
+/// The name, and where it stands.
+fn name(file: &File<'_>, top: &Table<'_>, path: &Path) -> Option<(Name, Range<usize>)> {
+    if let Some(name) = top.optional(&NAME).ok()? {
+        return Some((name, top.given(&NAME).unwrap_or_default()));
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = Name::new(&stem).ok();
+    if name.is_none() {
+        let message = format!("the name of the file gives the name {stem:?}, which is none");
+        file.report(Code::BadName, &(0..0), NAME.key(), message, "give it one: name = \"orders\"".to_owned());
+    }
+    name.map(|name| (name, 0..0))
+}
+
+fn source(table: &Table<'_>) -> Option<Source> {
+    let stream = table.get(&STREAM);
+    let subjects = table.get(&SUBJECTS);
+    let start = table.get(&START);
+    let max_in_flight = table.get(&MAX_IN_FLIGHT);
+    Some(Source {
+        stream: stream?,
+        subjects: subjects?,
+        start: start?,
+        max_in_flight: to_usize(max_in_flight?),
+    })
+}
+
+fn validate(table: &Table<'_>) -> Option<validate::Settings> {
+    let unknown = table.get(&UNKNOWN);
+    let rules: Vec<_> = table.many(&PIPELINE, &SCHEMAS).into_iter().map(|table| rule(&table?)).collect();
+    Some(validate::Settings { unknown: unknown?, rules: rules.into_iter().collect::<Option<_>>()? })
+}
+
+fn rule(table: &Table<'_>) -> Option<validate::Rule> {
+    let types = table.get(&SCHEMA_TYPES);
+    let (label, schema) = table.get(&SCHEMA_FILE)?;
+    let id = schema.id().map(str::to_owned);
+    Some(validate::Rule { types: types?, label, id, schema })
+}
+
+fn subscription(table: &Table<'_>, source: Option<&Source>, names: &mut Vec<Name>) -> Option<Subscription> {
+    let name = table.get(&SUBSCRIPTION_NAME);
+    if let (Some(name), Some(at)) = (&name, table.given(&SUBSCRIPTION_NAME)) {
+        if names.contains(name) {
+            let hint = "names of subscriptions are unique within their pipeline";
+            table.context(SUBSCRIPTION_NAME.key()).wrong(
+                Code::Duplicate,
+                &at,
+                format!("is {:?} a second time", name.as_str()),
+                hint,
+            );
+        }
+        names.push(name.clone());
+    }
+    let types = table.get(&TYPES);
+    let matches = table.optional(&MATCH).ok();
+    let steps: Vec<_> = table.many(&PIPELINE, &STEPS).into_iter().map(|table| step(&table?)).collect();
+    let steps: Option<Vec<_>> = steps.into_iter().collect();
+    let retry = table.one(&PIPELINE, &RETRY_TABLE).and_then(|table| retry(&table));
+    let target =
+        target(table, source, retry.as_ref().map(|(retry, give_up_on)| (retry, give_up_on.as_slice())));
+    let filter = filter::Settings { types: types?, matches: matches? };
+    let (target, concurrency) = target?;
+    Some(Subscription { name: name?, filter, steps: steps?, target, concurrency, retry: retry?.0 })
+}
+
+fn step(table: &Table<'_>) -> Option<Step> {
+    // A model's step has been refused already; asking for a transform as well would only confuse.
+    let reference = if table.given(&LLM).is_some() { None } else { table.get(&TRANSFORM) };
+    let settings = table.get(&SETTINGS);
+    let timeout = table.get(&STEP_TIMEOUT);
+    let memory_bytes = table.get(&MEMORY);
+    let output_bytes = table.get(&OUTPUT);
+    let isolation = table.get(&ISOLATION);
+    let on_error = table.get(&ON_ERROR);
+    let reference = reference?;
+    let reference_at = table.given(&TRANSFORM).unwrap_or_default();
+    let settings_at = table.given(&SETTINGS).unwrap_or_else(|| reference_at.clone());
+    Some(Step {
+        reference,
+        settings: settings?,
+        reference_line: table.file.line(&reference_at),
+        settings_line: table.file.line(&settings_at),
+        timeout: timeout?,
+        memory_bytes: memory_bytes?,
+        output_bytes: output_bytes?,
+        isolation: isolation?,
+        on_error: on_error?,
+    })
+}
+
+fn target(
+    table: &Table<'_>,
+    source: Option<&Source>,
+    retry: Option<(&Retry, &[u16])>,
+) -> Option<(Target, usize)> {
+    let hint = "give exactly one of [subscription.deliver] and [subscription.publish]";
+    match (table.given(&DELIVER_TABLE), table.given(&PUBLISH_TABLE)) {
+        (None, None) => {
+            table.wrong(Code::MissingKey, "subscription has neither deliver nor publish".to_owned(), hint);
+            None
+        }
+        (deliver_at, publish_at) => {
+            let deliver = deliver_at.and_then(|_| deliver(&table.one(&PIPELINE, &DELIVER_TABLE)?, retry));
+            let publish =
+                publish_at.as_ref().and_then(|_| publish(&table.one(&PIPELINE, &PUBLISH_TABLE)?, source));
+            if let (Some(_), Some(at)) = (table.given(&DELIVER_TABLE), publish_at) {
+                table.context(PUBLISH_TABLE.key()).wrong(Code::Conflict, &at, "stands beside deliver", hint);
+                return None;
+            }
+            deliver.or(publish)
+        }
+    }
+}
+
+fn deliver(table: &Table<'_>, retry: Option<(&Retry, &[u16])>) -> Option<(Target, usize)> {
+    let url = table.get(&URL);
+    let format = table.get(&FORMAT);
+    let headers = table.get(&HEADERS);
+    let sign = table.get(&SIGN);
+    let timeout = table.get(&TIMEOUT);
+    let concurrency = table.get(&CONCURRENCY);
+    let allow = table.get(&ALLOW);
+    let (retry, give_up_on) = retry?;
+    let target = Target::Deliver(Deliver {
+        url: url?,
+        format: format?,
+        headers: headers?,
+        sign: sign?,
+        timeout: timeout?,
+        give_up_on: give_up_on.to_vec(),
+        retry_after_max: retry.retry_after_max,
+        allow: allow?,
+    });
+    Some((target, to_usize(concurrency?)))
+}
+
+fn publish(table: &Table<'_>, source: Option<&Source>) -> Option<(Target, usize)> {
+    let subject = table.get(&SUBJECT);
+    let timeout = table.get(&PUBLISH_TIMEOUT);
+    let concurrency = table.get(&CONCURRENCY);
+    let subject = subject?;
+    let at = table.given(&SUBJECT).unwrap_or_default();
+    if subject.to_string().starts_with("hookmill.") {
+        let hint = "publish to a subject that doesn't start with hookmill.";
+        table.context(SUBJECT.key()).wrong(Code::BadSubject, &at, "is a subject of the engine's own", hint);
+        return None;
+    }
+    source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
+    Some((Target::Publish(Publish { subject, timeout: timeout? }), to_usize(concurrency?)))
+}
+
+/// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.
+fn no_loop(context: &Context<'_>, at: &Range<usize>, subject: &SubjectTemplate, source: &Source) -> bool {
+    let all = ["events.>".to_owned()];
+    let takes = if source.subjects.is_empty() && source.stream == "HOOKMILL_EVENTS" {
+        &all[..]
+    } else {
+        &source.subjects
+    };
+    let Some(pattern) = takes.iter().find(|pattern| subject.can_match(pattern)) else { return true };
+    let hint = "publish to a subject that the source of this pipeline doesn't take";
+    let said = format!("is \"{subject}\", which this pipeline's own source takes by \"{pattern}\"");
+    context.wrong(Code::Loop, at, said, hint);
+    false
+}
+
+fn retry(table: &Table<'_>) -> Option<(Retry, Vec<u16>)> {
+    let exponential: [&dyn About; 4] = [&ATTEMPTS, &INITIAL, &MULTIPLIER, &MAX];
+    let other = exponential.into_iter().find(|about| table.given(*about).is_some());
+    if let (Some(other), Some(at)) = (other, table.given(&SCHEDULE)) {
+        let said = format!("stands beside {}", other.key());
+        let hint = "give either schedule, or attempts, initial, multiplier and max";
+        table.context(SCHEDULE.key()).wrong(Code::Conflict, &at, said, hint);
+    }
+    let listed = table.get(&SCHEDULE);
+    let computed = exponential_schedule(table);
+    let jitter = table.get(&JITTER);
+    let retry_after_max = table.get(&RETRY_AFTER_MAX);
+    let give_up_on = table.get(&GIVE_UP_ON);
+    let schedule = if other.is_some() { computed } else { listed };
+    let retry = Retry { schedule: schedule?, jitter: jitter?, retry_after_max: retry_after_max? };
+    let statuses = give_up_on?.into_iter().filter_map(|status| u16::try_from(status).ok());
+    Some((retry, statuses.collect()))
+}
+
+fn exponential_schedule(table: &Table<'_>) -> Option<Vec<Duration>> {
+    let attempts = table.get(&ATTEMPTS);
+    let initial = table.get(&INITIAL);
+    let multiplier = table.get(&MULTIPLIER);
+    let max = table.get(&MAX);
+    let (multiplier, max) = (multiplier?, max?);
+    let initial = initial?;
+    if table.given(&INITIAL).is_some() && initial > max {
+        let at = table.given(&INITIAL).unwrap_or_default();
+        table.context(INITIAL.key()).wrong(
+            Code::Conflict,
+            &at,
+            "is longer than max",
+            "make max longer, or initial shorter",
+        );
+        return None;
+    }
+    let waits = std::iter::successors(Some(initial.min(max)), |wait| {
+        Duration::try_from_secs_f64(wait.as_secs_f64() * multiplier).ok().map(|next| next.min(max))
+    });
+    Some(waits.take(to_usize(attempts?) - 1).collect())
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,204 @@
+//! Problems of the files a user writes: what, where and how to mend it, with a code that never changes its meaning.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+
+use serde::Serialize;
+
+macro_rules! codes {
+    ($($name:ident = $number:literal, $title:literal, $help:literal;)*) => {
+        /// What kind of problem it is. A number is given once and never used for anything else.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// `E021`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $number,)* }
+            }
+
+            /// What it means, in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What to know about it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $help,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    Unreadable = "E001", "A file or folder can't be read",
+        "The path doesn't exist, may not be read, or holds bytes that are no UTF-8.";
+    NoFiles = "E002", "No pipeline file there",
+        "A folder means its `*.toml` files, not those in folders below it, and not `*.test.toml`.";
+    Syntax = "E003", "Not TOML",
+        "The file breaks the rules of TOML 1.1 at that place. Other problems of the file are reported once it can be read.";
+    UnknownKey = "E010", "An unknown key",
+        "No such setting exists here. Nothing is ignored silently, so that a slip of the pen can't switch something off.";
+    MissingKey = "E011", "A key is missing",
+        "This setting has no default and must be given.";
+    WrongType = "E012", "The wrong type of value",
+        "The value is of another TOML type than the setting takes, such as a number where a string is expected.";
+    NotAvailable = "E013", "Not available in this version",
+        "The setting is planned and its name is reserved, but this version can't do it yet.";
+    Conflict = "E014", "Settings that exclude or need each other",
+        "Two settings were given of which only one makes sense, or one without the other that it needs.";
+    Duplicate = "E015", "A name is used twice",
+        "Names of pipelines are unique among all files that are loaded together, names of subscriptions within their pipeline.";
+    BadName = "E020", "Not a name",
+        "Names become parts of NATS subjects: 1 to 48 of a-z, 0-9 and -, neither starting nor ending with -.";
+    BadDuration = "E021", "Not a duration, or out of range",
+        "A duration is a string with units: `\"500ms\"`, `\"15s\"`, `\"1h 30m\"`.";
+    BadSize = "E022", "Not a size, or out of range",
+        "A size is a string of a whole number and one of the units B, KiB, MiB and GiB: `\"64MiB\"`.";
+    OutOfRange = "E023", "A number out of range",
+        "The number is smaller or larger than the setting allows.";
+    NotAChoice = "E024", "Not one of the choices",
+        "The setting takes one of a few words.";
+    BadUrl = "E025", "Not a usable URL",
+        "A URL starts with http:// or https:// (for NATS: nats:// or tls://) and names a host. Endpoints take no user and password in it: use a header.";
+    BadHeader = "E026", "A header that can't be set",
+        "`webhook-*`, `ce-*`, `host`, `content-*`, `transfer-encoding` and what belongs to the connection are set by the engine. Names and values must be valid HTTP, without line breaks.";
+    BadReference = "E027", "Not a reference to a value",
+        "A value that stands elsewhere is `{ env = \"NAME\" }` or `{ file = \"path\" }`, each with an optional `prefix`.";
+    LiteralSecret = "E028", "A secret in the file",
+        "Pipeline files name secrets, they never hold them, because files are copied, shown and kept in repositories.";
+    BadCidr = "E029", "Not an address range",
+        "A range is an address and a prefix length, as in `10.1.0.0/16` or `fd00::/8`; one address alone is fine too.";
+    BadTypePattern = "E030", "Not a type pattern",
+        "A pattern is an exact event type, or a prefix that ends in `*`. There is no `*` in the middle.";
+    BadSubject = "E031", "Not a subject",
+        "Subjects are tokens between dots. A source may use `*` and `>`; a publish names one subject, in which `{type}` and other attributes are filled in.";
+    Loop = "E032", "The pipeline would take its own output",
+        "The source of this pipeline takes the subject that the subscription publishes to, so that each event would come back for ever.";
+    BadTime = "E033", "Not a point in time",
+        "`start` is `\"new\"`, `\"all\"`, or a time with its offset, as in `2026-11-24T03:00:00Z`.";
+    BadAddress = "E034", "Not an address to listen on",
+        "An address is an IP and a port, as in `127.0.0.1:8470`.";
+    BadStream = "E035", "Not a stream name",
+        "Names of streams have no blanks, dots, `*`, `>`, slashes or backslashes.";
+    SchemaMissing = "E040", "A schema file can't be read",
+        "The path is taken from the folder of the pipeline file.";
+    SchemaNotJson = "E041", "A schema file is not JSON",
+        "Line and column in the text are those of the schema file.";
+    SchemaInvalid = "E042", "Not a JSON Schema",
+        "The file is JSON, but not a schema of draft 2020-12, 2019-09 or 7. Patterns must do without look-around and back-references.";
+    SchemaReference = "E043", "A schema refers to something out of reach",
+        "`$ref` may lead into the schema itself, or to files in its folder and below. Nothing is fetched.";
+    BadMatch = "E044", "`match` is not a JSON Schema",
+        "`match` is written in TOML and means the same as the schema in JSON. It can refer only to itself.";
+    ModuleMissing = "E050", "A module can't be read",
+        "The path is taken from the folder of the pipeline file.";
+    ModuleReference = "E051", "Not a path to a module",
+        "A path starts with ./ or ../ and leads to a WebAssembly component.";
+    ModuleInvalid = "E052", "A module can't be used",
+        "The file is no component of the contract `hookmill:transform@0.1.0`, or imports what guests don't get.";
+    BadSettings = "E053", "Settings that can't be handed to a module",
+        "Settings are handed over as JSON, which has no infinity and no NaN, and are a table.";
+    SettingsRefused = "E054", "A module refuses its settings",
+        "The module was loaded and its `configure` said no; the text is the module's own.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// One problem of one file. As JSON: `code`, `file`, `line`, `column`, `key`, `message`, `hint`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Problem {
+    /// What kind of problem.
+    pub code: Code,
+    /// The file, as it was named to us.
+    pub file: String,
+    /// Counted from 1; 0 means the file as a whole.
+    pub line: usize,
+    /// In characters, counted from 1; 0 means the file as a whole.
+    pub column: usize,
+    /// The setting, such as `deliver.timeout`; empty if it is about none.
+    pub key: String,
+    /// What is wrong. Never a secret.
+    pub message: String,
+    /// How to mend it.
+    pub hint: String,
+}
+
+impl Problem {
+    /// A problem of a file as a whole.
+    pub fn new(code: Code, file: impl Into<String>, message: impl Into<String>) -> Self {
+        let (file, message) = (file.into(), message.into());
+        Self { code, file, line: 0, column: 0, key: String::new(), message, hint: String::new() }
+    }
+
+    /// Says where.
+    #[must_use]
+    pub fn at(mut self, line: usize, column: usize) -> Self {
+        (self.line, self.column) = (line, column);
+        self
+    }
+
+    /// Says which setting.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
+        self
+    }
+
+    /// Says how to mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `error[E021]: pipelines/orders.toml:14: deliver.timeout is "0s"`, and the hint on a line of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error[{}]: {}", self.code, self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        write!(f, ": {}", self.message)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", self.hint) }
+    }
+}
+
+/// Line and column of a byte offset, both counted from 1, columns in characters.
+pub(super) fn place(text: &str, span: &Range<usize>) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(span.start.min(text.len()))];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// The page `docs/errors.md`.
+pub fn errors_page() -> String {
+    let mut page = String::from(
+        "# Errors of files\n\n\
+         <!-- Generated from engine/src/config/report.rs. Rewrite it with: HOOKMILL_BLESS=1 cargo test -p hookmill --lib config:: -->\n\n\
+         `hookmill check` reports every problem of every file in one run. A code keeps its meaning for ever.\n\n",
+    );
+    for code in Code::ALL {
+        let _ = writeln!(page, "## {code}: {}\n\n{}\n", code.title(), code.help());
+    }
+    page.truncate(page.trim_end().len());
+    page.push('\n');
+    page
+}

@@ -1,0 +1,183 @@
+//! What an HTTP status means for the task. Pure.
+
+use std::time::Duration;
+
+use time::{Date, Month, PrimitiveDateTime, Time};
+
+use crate::model::{Again, Code, Fault, Reason, Stage, Timestamp, Whose};
+
+/// Success for 2xx, else the fault: `give_up_on` and 410 end the task, anything else may be tried again, at the time that
+/// `Retry-After` asks for but after `retry_after_max` at the latest.
+pub fn classify(
+    status: u16,
+    retry_after: Option<&str>,
+    now: Timestamp,
+    give_up_on: &[u16],
+    retry_after_max: Duration,
+) -> Result<(), Fault> {
+    let text = |more: &str| format!("the endpoint answered {status}{more}");
+    let never =
+        |reason, more| Fault::never(Stage::Deliver, Code::Status, Whose::Endpoint, reason, text(more));
+    let mut fault = match status {
+        200..=299 => return Ok(()),
+        _ if give_up_on.contains(&status) => never(Reason::GivenUp, ", which `give_up_on` names"),
+        410 => never(Reason::Gone, ": it is gone for good"),
+        300..=399 => later(text(": redirects are not followed")),
+        _ => later(text("")),
+    };
+    if let Again::Later { after, .. } = &mut fault.again {
+        *after =
+            retry_after.and_then(|value| parse_retry_after(value, now)).map(|wait| wait.min(retry_after_max));
+    }
+    fault.status = Some(status);
+    Err(fault)
+}
+
+fn later(detail: String) -> Fault {
+    Fault::later(Stage::Deliver, Code::Status, Whose::Endpoint, Reason::Exhausted, detail)
+}
+
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date in any of the three forms of section 5.6.7. A date that is past
+/// means no wait. What is neither is no wish at all.
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim_matches([' ', '\t']);
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are still a wish for a very long wait.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    http_date(value, now).map(|date| date.since(now))
+}
+
+fn http_date(value: &str, now: Timestamp) -> Option<Timestamp> {
+    let words: Vec<&str> = value.split(' ').filter(|word| !word.is_empty()).collect();
+    let (day, month, year, clock) = match *words.as_slice() {
+        // IMF-fixdate: Sun, 06 Nov 1994 08:49:37 GMT
+        [weekday, day, month, year, clock, "GMT"] if weekday.ends_with(',') => {
+            (day, month, number(year, 4)?, clock)
+        }
+        // RFC 850: Sunday, 06-Nov-94 08:49:37 GMT
+        [weekday, date, clock, "GMT"] if weekday.ends_with(',') => {
+            let (day, rest) = date.split_once('-')?;
+            let (month, year) = rest.split_once('-')?;
+            (day, month, century(number(year, 2)?, now)?, clock)
+        }
+        // asctime: Sun Nov  6 08:49:37 1994
+        [_, month, day, clock, year] => (day, month, number(year, 4)?, clock),
+        _ => return None,
+    };
+    let mut parts = clock.split(':');
+    let mut part = || parts.next().and_then(|part| number(part, 2));
+    let (hour, minute, second) = (part()?, part()?, part()?);
+    if parts.next().is_some() || !matches!(day.len(), 1 | 2) {
+        return None;
+    }
+    let small = |value: i32| u8::try_from(value).ok();
+    let date = Date::from_calendar_date(year, month_of(month)?, small(number(day, day.len())?)?).ok()?;
+    // A leap second is the last second before it.
+    let time = Time::from_hms(small(hour)?, small(minute)?, small(second.min(59))?).ok()?;
+    let unix = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
+    Some(Timestamp::from_unix_seconds(u64::try_from(unix).unwrap_or(0)))
+}
+
+fn number(text: &str, digits: usize) -> Option<i32> {
+    let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { text.parse().ok() } else { None }
+}
+
+/// Two digits mean the latest such year that is at most 50 years ahead (RFC 9110, section 5.6.7).
+fn century(two_digits: i32, now: Timestamp) -> Option<i32> {
+    let seconds = i64::try_from(now.unix_seconds()).ok()?;
+    let this_year = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?.year();
+    let latest = this_year + 50;
+    Some(latest - (latest - two_digits).rem_euclid(100))
+}
+
+fn month_of(name: &str) -> Option<Month> {
+    const NAMES: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let index = NAMES.iter().position(|month| *month == name)?;
+    Month::try_from(u8::try_from(index).ok()? + 1).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// 1994-11-06T08:49:00Z, 37 seconds before the date of the RFC's examples.
+    const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_740);
+
+    fn fault(status: u16, retry_after: Option<&str>) -> Fault {
+        classify(status, retry_after, NOW, &[400, 422], HOUR).expect_err("a fault")
+    }
+
+    fn wait(retry_after: &str) -> Option<u64> {
+        match fault(429, Some(retry_after)).again {
+            Again::Later { after, .. } => after.map(|after| after.as_secs()),
+            Again::Never(reason) => panic!("{reason}"),
+        }
+    }
+
+    #[test]
+    fn every_2xx_is_success() {
+        for status in 200..300 {
+            assert_eq!(classify(status, Some("5"), NOW, &[200], HOUR), Ok(()), "{status}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_tried_again_except_what_is_hopeless() {
+        for status in (100..600).filter(|status| !(200..300).contains(status)) {
+            let fault = fault(status, None);
+            let expected = match status {
+                400 | 422 => Again::Never(Reason::GivenUp),
+                410 => Again::Never(Reason::Gone),
+                _ => Again::Later { after: None, exhausted: Reason::Exhausted },
+            };
+            assert_eq!(fault.again, expected, "{status}");
+            assert_eq!(
+                (fault.status, fault.code, fault.whose),
+                (Some(status), Code::Status, Whose::Endpoint)
+            );
+        }
+        let listed = classify(410, None, NOW, &[410], HOUR).unwrap_err();
+        assert_eq!(listed.again, Again::Never(Reason::GivenUp), "a 410 that is listed disables no lane");
+        assert_eq!(fault(503, None).detail, "the endpoint answered 503");
+        assert_eq!(fault(302, None).detail, "the endpoint answered 302: redirects are not followed");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms_and_cut() {
+        for (value, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            (" 120 ", Some(120)),
+            ("3600", Some(3600)),
+            ("3601", Some(3600)),
+            ("99999999999999999999999999", Some(3600)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(37)),
+            ("Sun Nov  6 08:49:37 1994", Some(37)),
+            ("Sun, 06 Nov 1994 08:48:59 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:60 GMT", Some(59)),
+            ("Thu, 31 Dec 2099 23:59:59 GMT", Some(3600)),
+            ("Monday, 06-Nov-44 08:49:37 GMT", Some(3600)),
+            ("Monday, 06-Nov-45 08:49:37 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 31 Feb 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 25:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49 GMT", None),
+            ("Sun, 06 Nov 1994 08:49:37:00 GMT", None),
+            ("Sun, 006 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nop 1994 08:49:37 GMT", None),
+        ] {
+            assert_eq!(wait(value), seconds, "{value:?}");
+        }
+    }
+}

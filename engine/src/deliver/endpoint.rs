@@ -1,0 +1,216 @@
+//! One endpoint: renders an event, sends it signed, and says what the answer means.
+
+use std::fmt;
+
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::classify::classify;
+use super::live::{Live, LiveError};
+use super::render::render;
+use super::settings::{HeaderError, check_header_value, header_name};
+use super::signature::{self, Key, KeyError};
+use super::{Settings, check_url};
+use crate::egress::{self, Answer, Call, Pool, UrlError};
+use crate::model::{Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Stage, Timestamp, Whose};
+
+/// The `user-agent` unless the settings name another.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookmill/", env!("CARGO_PKG_VERSION")));
+
+/// Most bytes of a redirect's host that an error text repeats.
+const LOCATION_BYTES_MAX: usize = 100;
+
+/// Sends finished results to one URL. Keeps its connections for itself.
+pub struct Endpoint {
+    settings: Settings,
+    url: Live<Uri, UrlError>,
+    headers: Vec<(Result<HeaderName, HeaderError>, Live<HeaderValue, HeaderError>)>,
+    keys: Vec<Live<Key, KeyError>>,
+    pool: Pool,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint with its own pool of connections. References are resolved at each attempt, so nothing fails here.
+    pub fn new(settings: Settings, client: &egress::Client) -> Self {
+        let header =
+            |(name, value): &(String, SecretRef)| (header_name(name), Live::new(value.clone(), header_value));
+        Self {
+            url: Live::new(settings.url.clone(), uri),
+            headers: settings.headers.iter().map(header).collect(),
+            keys: settings.sign.iter().map(|secret| Live::new(secret.clone(), Key::parse)).collect(),
+            pool: client.pool(&settings.allow, settings.timeout),
+            settings,
+        }
+    }
+
+    /// The settings it was made from.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The body and the headers for `event`, with the headers that steps have set. Holds no secret and no URL.
+    pub fn render(&self, event: &Event, http: &[(String, String)]) -> Finished {
+        render(self.settings.format, event, http)
+    }
+
+    /// Makes one attempt and gives back the status of its success. `now` is what is signed and what a `Retry-After` date
+    /// is held against; the deadline is the settings' `timeout` from the call on.
+    pub async fn send(
+        &self,
+        finished: &Finished,
+        id: &DeliveryId,
+        traceparent: Option<&str>,
+        now: Timestamp,
+    ) -> Result<u16, Fault> {
+        let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, error))?;
+        let headers = self.request_headers(finished, id, traceparent, now)?;
+        let call = Call { uri, headers, body: finished.body.clone() };
+        let answer = self.pool.post(call).await.map_err(|error| fault(&error))?;
+        self.judge(&answer, now)?;
+        Ok(answer.status)
+    }
+
+    fn judge(&self, answer: &Answer, now: Timestamp) -> Result<(), Fault> {
+        let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let (give_up_on, most) = (&self.settings.give_up_on, self.settings.retry_after_max);
+        classify(answer.status, text(RETRY_AFTER), now, give_up_on, most).map_err(|mut fault| {
+            if let Some(host) = text(LOCATION).and_then(redirect_host).filter(|_| is_redirect(answer.status))
+            {
+                fault.detail.push_str(" (to ");
+                fault.detail.push_str(&host);
+                fault.detail.push(')');
+            }
+            fault
+        })
+    }
+
+    /// What steps have set, then what the settings say, then what is ours: the later is the stronger.
+    fn request_headers(
+        &self,
+        finished: &Finished,
+        id: &DeliveryId,
+        traceparent: Option<&str>,
+        now: Timestamp,
+    ) -> Result<HeaderMap, Fault> {
+        let mut headers = HeaderMap::with_capacity(8 + finished.headers.len() + self.headers.len());
+        headers.insert(USER_AGENT, AGENT);
+        for (name, value) in &finished.headers {
+            headers.insert(stored_name(name)?, stored_value(name, value)?);
+        }
+        for (name, value) in &self.headers {
+            let name = name.as_ref().map_err(|error| config(error.to_string()))?;
+            headers.insert(name, value.get(now).map_err(|error| unusable(name.as_str(), value, error))?);
+        }
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(content_type) = &finished.content_type {
+            headers.insert(CONTENT_TYPE, stored_value("content-type", content_type)?);
+        }
+        // A trace context that HTTP can't carry is of no use to the receiver; the delivery is.
+        if let Some(traceparent) = traceparent.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert("traceparent", traceparent);
+        }
+        self.sign(&mut headers, finished, id, now)?;
+        Ok(headers)
+    }
+
+    fn sign(
+        &self,
+        headers: &mut HeaderMap,
+        finished: &Finished,
+        id: &DeliveryId,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let seconds = now.unix_seconds();
+        headers.insert(signature::ID, stored_value(signature::ID, id.as_str())?);
+        headers.insert(signature::TIMESTAMP, seconds.into());
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let key = |live: &Live<Key, KeyError>| live.get(now).map_err(|error| unusable("sign", live, error));
+        let keys: Vec<Key> = self.keys.iter().map(key).collect::<Result<_, _>>()?;
+        let value = signature::sign(&keys, id.as_str(), seconds, &finished.body);
+        headers.insert(signature::SIGNATURE, stored_value(signature::SIGNATURE, &value)?);
+        Ok(())
+    }
+}
+
+fn uri(text: &str) -> Result<Uri, UrlError> {
+    egress::uri(&check_url(text)?)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, HeaderError> {
+    check_header_value(text)?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| HeaderError::NotValue(0))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A header of a finished result. It was checked when it was made; one from storage is not trusted to be the same.
+fn stored_name(name: &str) -> Result<HeaderName, Fault> {
+    let of_the_event = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ce-"));
+    let parsed = if of_the_event {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::NotName(name.to_owned()))
+    } else {
+        header_name(name)
+    };
+    parsed.map_err(|error| config(error.to_string()))
+}
+
+fn stored_value(name: &str, value: &str) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_bytes(value.as_bytes())
+        .map_err(|_| config(format!("header {name} has a value that HTTP headers can't carry")))
+}
+
+fn config(detail: impl Into<String>) -> Fault {
+    Fault::never(Stage::Deliver, Code::Config, Whose::Operator, Reason::Config, detail)
+}
+
+/// A reference that can't be used: names the setting and the reference, never the value.
+fn unusable<T: Clone, E: Clone + fmt::Display>(what: &str, live: &Live<T, E>, error: LiveError<E>) -> Fault {
+    config(match (error, live.reference()) {
+        (LiveError::Missing(error), _) => format!("{what}: {error}"),
+        (LiveError::Unusable(error), SecretRef::Plain(_)) => format!("{what}: {error}"),
+        (LiveError::Unusable(error), SecretRef::Env { name, .. }) => {
+            format!("{what} (environment variable {name}): {error}")
+        }
+        (LiveError::Unusable(error), SecretRef::File { path, .. }) => {
+            format!("{what} (file {}): {error}", path.display())
+        }
+    })
+}
+
+/// What a failed exchange means for the task.
+fn fault(error: &egress::Error) -> Fault {
+    let (code, status) = match error {
+        egress::Error::Refused { .. } => {
+            let detail = error.to_string();
+            return Fault::never(Stage::Deliver, Code::Egress, Whose::Operator, Reason::Egress, detail);
+        }
+        egress::Error::Resolve { .. } => (Code::Resolve, None),
+        egress::Error::Connect { .. } => (Code::Connect, None),
+        egress::Error::Tls { .. } => (Code::Tls, None),
+        egress::Error::Timeout { phase: egress::Phase::Body(status), .. } => (Code::Timeout, Some(*status)),
+        egress::Error::Timeout { .. } => (Code::Timeout, None),
+        egress::Error::Broken { .. } | egress::Error::NotHttp | egress::Error::Http => (Code::Protocol, None),
+    };
+    let mut fault = Fault::later(Stage::Deliver, code, Whose::Endpoint, Reason::Exhausted, error.to_string());
+    fault.status = status;
+    fault
+}
+
+fn is_redirect(status: u16) -> bool {
+    (300..400).contains(&status)
+}
+
+/// The host that a redirect leads to, cut; its path may hold a token. `None` for one within the same host.
+fn redirect_host(location: &str) -> Option<String> {
+    let url = url::Url::parse(location).ok()?;
+    let host = url.host_str()?;
+    Some(host[..host.floor_char_boundary(LOCATION_BYTES_MAX)].to_owned())
+}

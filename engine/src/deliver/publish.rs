@@ -1,0 +1,76 @@
+//! Publishing to a NATS subject instead of a webhook, with a publish ack.
+
+use std::time::Duration;
+
+use crate::model::{Code, Event, Fault, Finished, Reason, Stage, SubjectTemplate, Task, Whose};
+use crate::nats::{Nats, StoreError};
+
+/// The pseudo header by which the finished result carries its subject from `render` to `send`.
+const SUBJECT: &str = "hookmill-subject";
+
+/// Where and how to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The subject, to be filled in for each event.
+    pub subject: SubjectTemplate,
+    /// How long to wait for the ack.
+    pub timeout: Duration,
+}
+
+/// Publishes results of one subscription.
+pub struct Publisher {
+    settings: Settings,
+    nats: Nats,
+}
+
+impl Publisher {
+    /// Publishes over `nats`.
+    pub fn new(settings: Settings, nats: Nats) -> Self {
+        Self { settings, nats }
+    }
+
+    /// The message: the event in structured mode.
+    pub fn render(&self, event: &Event) -> Finished {
+        Finished {
+            content_type: Some("application/cloudevents+json".to_owned()),
+            headers: vec![(SUBJECT.to_owned(), self.settings.subject.render(event))],
+            body: event.to_structured(),
+        }
+    }
+
+    /// Publishes and waits for the ack. Repeats of one piece of work share a message id, so a stream drops them
+    /// within its deduplication window.
+    pub async fn send(&self, finished: &Finished, task: &Task) -> Result<(), Fault> {
+        let subject = finished.headers.iter().find(|(name, _)| name == SUBJECT);
+        let subject = subject.map(|(_, subject)| subject.clone()).unwrap_or_default();
+        let mut headers = vec![
+            ("Nats-Msg-Id".to_owned(), format!("{}.{}", task.key, task.generation)),
+            ("Hookmill-Delivery-Id".to_owned(), task.delivery_id.to_string()),
+            ("Hookmill-Hops".to_owned(), (task.hops + 1).to_string()),
+        ];
+        if let Some(content_type) = &finished.content_type {
+            headers.push(("Content-Type".to_owned(), content_type.clone()));
+        }
+        if let Some(traceparent) = &task.traceparent {
+            headers.push(("traceparent".to_owned(), traceparent.clone()));
+        }
+        let stored = self.nats.store(subject.clone(), headers, finished.body.clone());
+        match tokio::time::timeout(self.settings.timeout, stored).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(fault(&error, &subject)),
+            Err(_) => Err(fault(&StoreError::Unknown, &subject)),
+        }
+    }
+}
+
+fn fault(error: &StoreError, subject: &str) -> Fault {
+    let detail = format!("publish to {subject}: {error}");
+    match error {
+        StoreError::TooLarge => {
+            Fault::never(Stage::Deliver, Code::TooLarge, Whose::Operator, Reason::TooLarge, detail)
+        }
+        StoreError::WrongLast | StoreError::Unknown | StoreError::NoStream | StoreError::Refused(_) => {
+            Fault::later(Stage::Deliver, Code::Publish, Whose::Operator, Reason::Exhausted, detail)
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One client for the process, one pool of kept-alive connections for each endpoint.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
+use rustls::ClientConfig;
+use tokio::time::{Instant, timeout_at};
+
+use super::connect::{Answered, Connector};
+use super::{ClientError, Dial, Error, Phase, Policy, Resolve, SystemResolver, TcpDialer, tls};
+
+/// Most bytes of a response body that are read. The status decides; a longer body costs its connection.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of a response's status line and headers.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Most kept-alive connections that one endpoint keeps while they are idle.
+const IDLE_CONNECTIONS_MAX: usize = 128;
+
+/// Longest time that a connection is kept idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What holds for every endpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClientSettings {
+    /// Networks that every endpoint may reach, beside its own `allow`.
+    pub allow: Vec<IpNet>,
+    /// Networks that no endpoint ever reaches.
+    pub deny: Vec<IpNet>,
+    /// Certificate authorities beside the system's, as PEM.
+    pub extra_ca: Option<Vec<u8>>,
+}
+
+/// What all endpoints share: resolver, TLS settings with their session cache, and the rules of the process.
+pub struct Client {
+    base: Policy,
+    tls: Arc<ClientConfig>,
+    resolve: Arc<dyn Resolve>,
+    dial: Arc<dyn Dial>,
+}
+
+impl Client {
+    /// A client that uses the system's resolver and real connections. Reads the system's certificate authorities.
+    pub fn new(settings: ClientSettings) -> Result<Arc<Self>, ClientError> {
+        Self::with(settings, Arc::new(SystemResolver), Arc::new(TcpDialer))
+    }
+
+    /// A client with the given resolver and dialer.
+    pub fn with(
+        settings: ClientSettings,
+        resolve: Arc<dyn Resolve>,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Arc<Self>, ClientError> {
+        let tls = tls::config(settings.extra_ca.as_deref())?;
+        let base = Policy { allow: settings.allow, deny: settings.deny };
+        Ok(Arc::new(Self { base, tls, resolve, dial }))
+    }
+
+    /// A pool of connections for one endpoint that may also reach `allow`. `timeout` bounds each request as a whole.
+    ///
+    /// A pool belongs to one policy, so a request never rides on a connection that another policy let through; and an
+    /// endpoint that hoards connections takes none from another one.
+    pub fn pool(&self, allow: &[IpNet], timeout: Duration) -> Pool {
+        let policy = self.base.allowing(allow);
+        let connector =
+            Connector::new(policy, self.resolve.clone(), self.dial.clone(), self.tls.clone(), timeout);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .build(connector);
+        Pool { http, timeout }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// One `POST`.
+#[derive(Clone)]
+pub struct Call {
+    /// Where to: an absolute URI that [`super::check_url`] has passed.
+    pub uri: Uri,
+    /// All headers but `host` and `content-length`.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Call {
+    fn request(self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// What came back. The body has been read and dropped.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+}
+
+/// The connections of one endpoint.
+pub struct Pool {
+    http: legacy::Client<Connector, Full<Bytes>>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Sends a request and waits for the whole answer, redirects not followed. One deadline covers resolving, connecting,
+    /// TLS, headers and body.
+    pub async fn post(&self, call: Call) -> Result<Answer, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let host = call.uri.host().unwrap_or_default().to_owned();
+        let late = |phase| Error::Timeout { phase, after: self.timeout };
+        let head = timeout_at(deadline, self.head(call, &host)).await;
+        let (head, body) = head.map_err(|_| late(Phase::Head))??.into_parts();
+        let status = head.status.as_u16();
+        let whole = timeout_at(deadline, read(body, &host)).await;
+        let whole = whole.unwrap_or_else(|_| Err(late(Phase::Body(status))));
+        // A refusal is a refusal, whatever becomes of its body; a success is one only when all of it has come.
+        if head.status.is_success() {
+            whole?;
+        }
+        Ok(Answer { status, headers: head.headers })
+    }
+
+    /// Sends until a response header comes. A server may close a kept-alive connection in the moment that it is used again:
+    /// then the request goes out once more on another one. A receiver that did see it knows it by its `webhook-id`.
+    async fn head(&self, call: Call, host: &str) -> Result<Response<Incoming>, Error> {
+        loop {
+            match self.http.request(call.clone().request()).await {
+                Ok(response) => {
+                    if let Some(answered) = response.extensions().get::<Answered>() {
+                        answered.mark();
+                    }
+                    return Ok(response);
+                }
+                Err(error) => {
+                    let failed = Error::from_client(&error, host, "before the answer was complete");
+                    if !(matches!(failed, Error::Broken { .. }) && was_of_use(&error)) {
+                        return Err(failed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the connection of this error had brought an answer before. The loop above ends, because each turn uses up one
+/// such connection and a new one has brought none.
+fn was_of_use(error: &legacy::Error) -> bool {
+    let Some(connected) = error.connect_info() else { return false };
+    let mut extras = http::Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get::<Answered>().is_some_and(Answered::yes)
+}
+
+/// Reads a body to its end or to the cap. Unread rest makes the HTTP client drop the connection.
+async fn read(mut body: Incoming, host: &str) -> Result<(), Error> {
+    let mut left = ANSWER_BYTES_MAX;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::from_client(&error, host, "in the body of the answer"))?;
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(bytes) else { return Ok(()) };
+        left = rest;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Patterns over event types.
+
+use std::fmt;
+
+/// Which event types are meant: exact ones, or prefixes that end in `*`. None at all, or `*`, means every type.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TypePatterns(Vec<Pattern>);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Pattern {
+    Exact(String),
+    Prefix(String),
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TypePatternError {
+    /// Attributes of events are never empty.
+    #[error("a type pattern is empty")]
+    Empty,
+    /// A `*` before the end.
+    #[error("{0:?} has a * before its end")]
+    StarInside(String),
+}
+
+impl TypePatterns {
+    /// Every type.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Reads the patterns. A `*` may only stand at the end.
+    pub fn new<T: AsRef<str>>(patterns: &[T]) -> Result<Self, TypePatternError> {
+        patterns.iter().map(|pattern| Pattern::new(pattern.as_ref())).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether `ty` is one of those meant. Case counts, as everywhere in `CloudEvents` types.
+    pub fn matches(&self, ty: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|pattern| pattern.matches(ty))
+    }
+}
+
+impl Pattern {
+    fn new(text: &str) -> Result<Self, TypePatternError> {
+        let (rest, prefix) = text.strip_suffix('*').map_or((text, false), |rest| (rest, true));
+        if rest.contains('*') {
+            Err(TypePatternError::StarInside(text.to_owned()))
+        } else if prefix {
+            Ok(Self::Prefix(rest.to_owned()))
+        } else if rest.is_empty() {
+            Err(TypePatternError::Empty)
+        } else {
+            Ok(Self::Exact(rest.to_owned()))
+        }
+    }
+
+    fn matches(&self, ty: &str) -> bool {
+        match self {
+            Self::Exact(text) => ty == text,
+            Self::Prefix(start) => ty.starts_with(start.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for TypePatterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("*");
+        }
+        for (place, pattern) in self.0.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            match pattern {
+                Pattern::Exact(text) => write!(f, "{comma}{text}")?,
+                Pattern::Prefix(start) => write!(f, "{comma}{start}*")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_exact_or_a_prefix() {
+        let cases: &[(&[&str], &str, bool)] = &[
+            (&[], "anything", true),
+            (&["*"], "anything", true),
+            (&["com.shop.order.created"], "com.shop.order.created", true),
+            (&["com.shop.order.created"], "com.shop.order.created2", false),
+            (&["com.shop.order.*"], "com.shop.order.created", true),
+            (&["com.shop.order.*"], "com.shop.order.", true),
+            (&["com.shop.order.*"], "com.shop.order", false),
+            (&["a", "b*"], "bc", true),
+            (&["A"], "a", false),
+        ];
+        for (patterns, ty, expected) in cases {
+            assert_eq!(TypePatterns::new(patterns).unwrap().matches(ty), *expected, "{patterns:?} {ty}");
+        }
+    }
+
+    #[test]
+    fn a_star_inside_and_an_empty_pattern_are_refused() {
+        assert_eq!(TypePatterns::new(&["a.*.c"]), Err(TypePatternError::StarInside("a.*.c".to_owned())));
+        assert_eq!(TypePatterns::new(&["a**"]), Err(TypePatternError::StarInside("a**".to_owned())));
+        assert_eq!(TypePatterns::new(&[""]), Err(TypePatternError::Empty));
+        assert_eq!(TypePatterns::new(&["a", "b.*"]).unwrap().to_string(), "a, b.*");
+    }
+}

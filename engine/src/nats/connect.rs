@@ -1,0 +1,295 @@
+//! Connecting: settings, credentials, and what can be wrong with a server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::ConnectErrorKind;
+use async_nats::jetstream;
+
+use super::names::Prefix;
+use crate::model::{Name, SecretError, SecretRef};
+
+/// The oldest server that keeps schedules over a kill and frees them once fired.
+pub const SERVER_VERSION_MIN: (u64, u64, u64) = (2, 14, 0);
+
+/// How to reach NATS, and under which prefix to keep things there.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Server URLs, comma separated: `nats://host:4222`.
+    pub url: String,
+    /// Prefix of streams, subjects and consumers.
+    pub prefix: Name,
+    /// Replicas of the streams that the engine makes.
+    pub replicas: usize,
+    /// How long to wait for a server at start.
+    pub connect_timeout: Duration,
+    /// A `.creds` file.
+    pub credentials: Option<PathBuf>,
+    /// User name, with `password`.
+    pub user: Option<SecretRef>,
+    /// Password.
+    pub password: Option<SecretRef>,
+    /// Token.
+    pub token: Option<SecretRef>,
+    /// Certificates to trust besides the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// Client certificate (PEM), with `key`.
+    pub cert: Option<PathBuf>,
+    /// Client key (PEM).
+    pub key: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The defaults, for one server.
+    pub fn for_url(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix: Name::new("hookmill").expect("a name by the rule"),
+            replicas: 1,
+            connect_timeout: Duration::from_secs(30),
+            credentials: None,
+            user: None,
+            password: None,
+            token: None,
+            ca: None,
+            cert: None,
+            key: None,
+        }
+    }
+}
+
+/// Why there is no usable connection. Texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is none.
+    #[error("{url:?} is no NATS URL; write nats://host:4222")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// Nobody answered in time.
+    #[error("no NATS server answers at {url} (waited {waited:?}); start one with `nats-server -js`, or give its address with --nats or NATS_URL")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// How long.
+        waited: Duration,
+        /// The last failure.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The credentials are refused.
+    #[error("the NATS server at {url} refuses the credentials; see [nats] credentials, user, password and token in hookmill.toml")]
+    Refused {
+        /// Where.
+        url: String,
+    },
+    /// TLS can't be set up.
+    #[error("TLS with the NATS server at {url} fails; see [nats] ca, cert and key in hookmill.toml")]
+    Tls {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The server is too old.
+    #[error("the NATS server at {url} is version {found}; hookmill needs 2.14.0 or newer, because older ones lose or leak scheduled messages; upgrade the server")]
+    OldServer {
+        /// Where.
+        url: String,
+        /// Its version.
+        found: String,
+    },
+    /// The server has no JetStream.
+    #[error("the NATS server at {url} has JetStream switched off; start it with `nats-server -js`")]
+    NoJetStream {
+        /// Where.
+        url: String,
+    },
+    /// A credential reference has no value.
+    #[error("[nats] credentials can't be read")]
+    Secret(#[from] SecretError),
+    /// The credentials file can't be read.
+    #[error("[nats] credentials file {path} can't be read")]
+    CredentialsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ConnectError {
+    /// Whether the configuration is wrong (and waiting would not help).
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Url { .. } | Self::Secret(_) | Self::CredentialsFile { .. })
+    }
+}
+
+/// A connection that reconnects by itself, with the prefix everything lives under.
+#[derive(Clone)]
+pub struct Nats {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    prefix: Arc<Prefix>,
+    replicas: usize,
+}
+
+impl Nats {
+    /// Connects, retrying until `connect_timeout`, and checks the server's version.
+    pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
+        let url = settings.url.clone();
+        let deadline = tokio::time::Instant::now() + settings.connect_timeout;
+        let client = loop {
+            let error = match options(settings).await?.connect(servers(&url)?).await {
+                Ok(client) => break client,
+                Err(error) => error,
+            };
+            match error.kind() {
+                ConnectErrorKind::ServerParse => return Err(ConnectError::Url { url }),
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    return Err(ConnectError::Refused { url });
+                }
+                ConnectErrorKind::Tls => return Err(ConnectError::Tls { url, source: error }),
+                ConnectErrorKind::Dns
+                | ConnectErrorKind::TimedOut
+                | ConnectErrorKind::Io
+                | ConnectErrorKind::MaxReconnects => {}
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let waited = settings.connect_timeout;
+                return Err(ConnectError::Unreachable { url, waited, source: error });
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        };
+        let info = client.server_info();
+        if !new_enough(&info.version) {
+            return Err(ConnectError::OldServer { url, found: info.version });
+        }
+        if !info.jetstream {
+            return Err(ConnectError::NoJetStream { url });
+        }
+        let jetstream = jetstream::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client.clone());
+        let prefix = Arc::new(Prefix::new(&settings.prefix));
+        Ok(Self { client, jetstream, prefix, replicas: settings.replicas })
+    }
+
+    /// The client.
+    pub fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// The JetStream context.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// The prefix.
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    /// Replicas of what the engine makes.
+    pub fn replicas(&self) -> usize {
+        self.replicas
+    }
+
+    /// The largest message the server takes, in bytes, headers included.
+    pub fn max_payload(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// Whether the connection stands right now.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Says something to whoever listens; nobody has to.
+    pub async fn nudge(&self, subject: String) -> Result<(), async_nats::PublishError> {
+        self.client.publish(subject, bytes::Bytes::new()).await
+    }
+
+    /// Hears what others say on a subject.
+    pub async fn nudges(
+        &self,
+        subject: String,
+    ) -> Result<impl futures_util::Stream<Item = ()> + Send + Unpin + use<>, async_nats::SubscribeError> {
+        use futures_util::StreamExt;
+        Ok(self.client.subscribe(subject).await?.map(|_| ()))
+    }
+
+    /// Sends what is still buffered.
+    pub async fn flush(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await;
+    }
+}
+
+fn servers(url: &str) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
+    let parse = |part: &str| part.trim().parse().map_err(|_| ConnectError::Url { url: url.to_owned() });
+    url.split(',').map(parse).collect()
+}
+
+async fn options(settings: &Settings) -> Result<async_nats::ConnectOptions, ConnectError> {
+    let mut options = async_nats::ConnectOptions::new()
+        .name("hookmill")
+        .connection_timeout(Duration::from_secs(5))
+        .ping_interval(Duration::from_secs(5))
+        .request_timeout(Some(Duration::from_secs(5)))
+        .subscription_capacity(65_536)
+        .reconnect_delay_callback(|attempts| {
+            Duration::from_millis((50 * u64::try_from(attempts).unwrap_or(u64::MAX).min(40)).min(2_000))
+        })
+        .event_callback(|event| async move {
+            match event {
+                async_nats::Event::Disconnected => tracing::warn!("connection to NATS lost"),
+                async_nats::Event::Connected => tracing::debug!("connected to NATS"),
+                async_nats::Event::SlowConsumer(_) => tracing::warn!("a subscription could not keep up"),
+                other => tracing::debug!(event = %other, "NATS client event"),
+            }
+        });
+    if let Some(path) = &settings.credentials {
+        let text = tokio::fs::read_to_string(path).await;
+        let text = text.map_err(|source| ConnectError::CredentialsFile { path: path.clone(), source })?;
+        options = options
+            .credentials(&text)
+            .map_err(|source| ConnectError::CredentialsFile { path: path.clone(), source })?;
+    }
+    if let (Some(user), Some(password)) = (&settings.user, &settings.password) {
+        let (user, password) = (user.resolve()?, password.resolve()?);
+        options = options.user_and_password(user.expose().to_owned(), password.expose().to_owned());
+    }
+    if let Some(token) = &settings.token {
+        options = options.token(token.resolve()?.expose().to_owned());
+    }
+    if let Some(ca) = &settings.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+fn new_enough(version: &str) -> bool {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let mut numbers = core.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next()) >= SERVER_VERSION_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_before_2_14_are_old() {
+        for (version, fine) in
+            [("2.14.0", true), ("2.15.1", true), ("3.0.0-beta", true), ("2.12.8", false), ("2.9", false), ("", false)]
+        {
+            assert_eq!(new_enough(version), fine, "{version}");
+        }
+    }
+}

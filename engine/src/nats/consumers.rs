@@ -1,0 +1,137 @@
+//! Consumers: the durable of a pipeline on its source, the durable on what is due, the passing ones of lanes.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
+use async_nats::jetstream::ErrorCode;
+use serde_json::json;
+
+use super::{ApiError, Nats, api};
+use crate::model::Timestamp;
+
+/// What every consumer of the engine has: explicit acks, 10 s to acknowledge, no end of deliveries (the engine counts
+/// attempts itself; a message that runs out of deliveries is stuck in a work queue for ever), no cap on what is held.
+fn common(name: &str, filters: Vec<String>) -> pull::Config {
+    let (filter_subject, filter_subjects) = match <[String; 1]>::try_from(filters) {
+        Ok([one]) => (one, Vec::new()),
+        Err(several) => (String::new(), several),
+    };
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        filter_subject,
+        filter_subjects,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: Duration::from_secs(10),
+        max_deliver: -1,
+        max_ack_pending: -1,
+        ..Default::default()
+    }
+}
+
+/// Where a new consumer starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StartAt {
+    /// At the stream's first message.
+    First,
+    /// At the next message that is stored.
+    New,
+    /// At this stream sequence.
+    Sequence(u64),
+    /// At the first message stored at or after this time.
+    Time(Timestamp),
+}
+
+impl From<StartAt> for DeliverPolicy {
+    fn from(start: StartAt) -> Self {
+        match start {
+            StartAt::First => Self::All,
+            StartAt::New => Self::New,
+            StartAt::Sequence(start_sequence) => Self::ByStartSequence { start_sequence },
+            StartAt::Time(time) => {
+                let nanos = i128::from(time.unix_nanos());
+                let start_time = time::OffsetDateTime::from_unix_timestamp_nanos(nanos);
+                Self::ByStartTime { start_time: start_time.unwrap_or(time::OffsetDateTime::UNIX_EPOCH) }
+            }
+        }
+    }
+}
+
+/// A consumer as the server knows it.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// Everything up to this stream sequence is acknowledged.
+    pub floor: u64,
+    /// Messages not delivered yet.
+    pub pending: u64,
+    /// Messages delivered and not acknowledged.
+    pub ack_pending: u64,
+    start: DeliverPolicy,
+}
+
+impl From<Info> for Consumer {
+    fn from(info: Info) -> Self {
+        Self {
+            floor: info.ack_floor.stream_sequence,
+            pending: info.num_pending,
+            ack_pending: info.num_ack_pending as u64,
+            start: info.config.deliver_policy,
+        }
+    }
+}
+
+impl Nats {
+    /// What the server says of a consumer; `None` if there is none.
+    pub async fn consumer(&self, stream: &str, name: &str) -> Result<Option<Consumer>, ApiError> {
+        match api::<_, Info>(self, format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await {
+            Ok(info) => Ok(Some(info.into())),
+            Err(error) if error.code() == Some(ErrorCode::CONSUMER_NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the durable of a pipeline on its source stream.
+    pub async fn make_source_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        filters: Vec<String>,
+        start: StartAt,
+    ) -> Result<Consumer, ApiError> {
+        let config = pull::Config { deliver_policy: start.into(), ..common(name, filters) };
+        self.make_consumer(stream, name, &config).await
+    }
+
+    /// Brings the filters of a durable up to date; where it started is taken as it is.
+    pub async fn update_source_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        filters: Vec<String>,
+        there: &Consumer,
+    ) -> Result<Consumer, ApiError> {
+        let config = pull::Config { deliver_policy: there.start, ..common(name, filters) };
+        self.make_consumer(stream, name, &config).await
+    }
+
+    /// Makes or updates the durable on what is due.
+    pub async fn make_due_consumer(&self, stream: &str, name: &str, filter: String) -> Result<Consumer, ApiError> {
+        self.make_consumer(stream, name, &common(name, vec![filter])).await
+    }
+
+    /// Makes or updates the consumer of a lane; the server removes it after a minute without use.
+    pub async fn make_lane_consumer(&self, stream: &str, name: &str, filter: String) -> Result<Consumer, ApiError> {
+        let config = pull::Config { inactive_threshold: Duration::from_secs(60), ..common(name, vec![filter]) };
+        self.make_consumer(stream, name, &config).await
+    }
+
+    async fn make_consumer(&self, stream: &str, name: &str, config: &pull::Config) -> Result<Consumer, ApiError> {
+        let mut config = serde_json::to_value(config).expect("a consumer configuration is plain data");
+        if let Some(fields) = config.as_object_mut() {
+            fields.insert("name".to_owned(), json!(name));
+        }
+        let request = json!({ "stream_name": stream, "config": config });
+        let info: Info = api(self, format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
+        Ok(info.into())
+    }
+
+}

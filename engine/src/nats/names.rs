@@ -1,0 +1,129 @@
+//! Names of streams, subjects, buckets and consumers under one prefix.
+
+use crate::model::{Name, Task};
+
+/// The prefix of everything the engine makes: `hookmill` unless `[nats] prefix` says otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prefix {
+    subject: String,
+    stream: String,
+}
+
+impl Prefix {
+    /// From a name; streams get it in upper case with `_` for `-`.
+    pub fn new(name: &Name) -> Self {
+        let stream = name.as_str().to_ascii_uppercase().replace('-', "_");
+        Self { subject: name.as_str().to_owned(), stream }
+    }
+
+    /// The default source stream.
+    pub fn events(&self) -> String {
+        format!("{}_EVENTS", self.stream)
+    }
+
+    /// The stream of waits and due tasks.
+    pub fn retries(&self) -> String {
+        format!("{}_RETRIES", self.stream)
+    }
+
+    /// The stream of lanes.
+    pub fn lanes(&self) -> String {
+        format!("{}_LANES", self.stream)
+    }
+
+    /// The dead-letter stream.
+    pub fn dlq(&self) -> String {
+        format!("{}_DLQ", self.stream)
+    }
+
+    /// The key-value bucket.
+    pub fn registry(&self) -> String {
+        format!("{}_REGISTRY", self.stream)
+    }
+
+    /// Subjects of the stream of waits.
+    pub fn retries_subjects(&self) -> [String; 2] {
+        [format!("{}.wait.>", self.subject), format!("{}.due.>", self.subject)]
+    }
+
+    /// Subjects of the lanes stream.
+    pub fn lanes_subjects(&self) -> String {
+        format!("{}.lane.>", self.subject)
+    }
+
+    /// Subjects of the dead-letter stream.
+    pub fn dlq_subjects(&self) -> String {
+        format!("{}.dlq.>", self.subject)
+    }
+
+    /// Where a task waits.
+    pub fn wait(&self, task: &Task) -> String {
+        format!("{}.wait.{}.{}.{}", self.subject, task.pipeline, task.subscription_token(), task.key)
+    }
+
+    /// Where a wait goes when it is due.
+    pub fn due(&self, task: &Task) -> String {
+        format!("{}.due.{}.{}", self.subject, task.pipeline, task.subscription_token())
+    }
+
+    /// Everything due in a pipeline.
+    pub fn due_all(&self, pipeline: &Name) -> String {
+        format!("{}.due.{pipeline}.>", self.subject)
+    }
+
+    /// Everything that waits in a pipeline.
+    pub fn wait_all(&self, pipeline: &str, subscription: &str) -> String {
+        format!("{}.wait.{pipeline}.{subscription}.>", self.subject)
+    }
+
+    /// A lane.
+    pub fn lane(&self, pipeline: &str, subscription: &str) -> String {
+        format!("{}.lane.{pipeline}.{subscription}", self.subject)
+    }
+
+    /// All lanes of a pipeline.
+    pub fn lane_all(&self, pipeline: &str) -> String {
+        format!("{}.lane.{pipeline}.*", self.subject)
+    }
+
+    /// A dead letter's subject.
+    pub fn dead_letter(&self, pipeline: &str, subscription: &str, reason: &str) -> String {
+        format!("{}.dlq.{pipeline}.{subscription}.{reason}", self.subject)
+    }
+
+    /// Where engines tell one another that a lane got something.
+    pub fn nudge(&self, pipeline: &Name) -> String {
+        format!("{}.nudge.{pipeline}", self.subject)
+    }
+
+    /// The durable of a pipeline on its source stream.
+    pub fn source_consumer(&self, pipeline: &Name) -> String {
+        format!("{}-{pipeline}", self.subject)
+    }
+
+    /// The consumer of a lane.
+    pub fn lane_consumer(pipeline: &Name, subscription: &str) -> String {
+        format!("{pipeline}_{subscription}")
+    }
+
+    /// Pipeline and subscription of a subject of a lane, a wait or a dead letter.
+    pub fn parts<'s>(&self, subject: &'s str) -> Option<(&'s str, &'s str)> {
+        let rest = subject.strip_prefix(self.subject.as_str())?.strip_prefix('.')?;
+        let mut tokens = rest.split('.').skip(1);
+        Some((tokens.next()?, tokens.next()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_upper_case_and_subjects_are_not() {
+        let prefix = Prefix::new(&Name::new("my-mill").unwrap());
+        assert_eq!(prefix.retries(), "MY_MILL_RETRIES");
+        assert_eq!(prefix.lane("p", "s"), "my-mill.lane.p.s");
+        assert_eq!(prefix.parts("my-mill.dlq.p.s.gone"), Some(("p", "s")));
+        assert_eq!(prefix.parts("other.dlq.p.s.gone"), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! Records in the key-value bucket: source floors, lane states, suspects.
+
+use std::fmt::Write as _;
+
+use async_nats::jetstream::kv;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Nats;
+use crate::model::{Name, SourceRef};
+
+/// How far a pipeline's source consumer has got, kept so that a lost consumer can be made again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Floor {
+    /// The stream's name.
+    pub stream: String,
+    /// When the stream was made: a stream made anew starts its sequences again.
+    pub created: String,
+    /// Everything up to this stream sequence is settled.
+    pub sequence: u64,
+}
+
+/// What somebody or something has decided about a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaneMode {
+    /// Tasks are attempted.
+    Active,
+    /// The circuit is open.
+    Open,
+    /// A person paused it.
+    Paused,
+    /// The endpoint said 410 Gone.
+    Disabled,
+}
+
+/// The state record of a lane.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LaneRecord {
+    /// What holds.
+    pub state: LaneMode,
+    /// Why, for people.
+    pub why: String,
+    /// Since when (Unix ns).
+    pub since: u64,
+}
+
+/// A change of a lane's record; `None`: it was removed, the lane is active.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneChange {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The subscription.
+    pub subscription: String,
+    /// The new record.
+    pub record: Option<LaneRecord>,
+}
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the key-value bucket can't be {verb}")]
+pub struct RegistryError {
+    verb: &'static str,
+    #[source]
+    source: async_nats::Error,
+}
+
+fn read(source: impl Into<async_nats::Error>) -> RegistryError {
+    RegistryError { verb: "read", source: source.into() }
+}
+
+fn written(source: impl Into<async_nats::Error>) -> RegistryError {
+    RegistryError { verb: "written", source: source.into() }
+}
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Registry {
+    store: kv::Store,
+}
+
+impl Registry {
+    /// Opens the bucket; `streams::ensure` has made it.
+    pub async fn open(nats: &Nats) -> Result<Self, RegistryError> {
+        let bucket = nats.prefix().registry();
+        let store = nats.jetstream().get_key_value(bucket).await.map_err(read)?;
+        Ok(Self { store })
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, key: String) -> Result<Option<T>, RegistryError> {
+        let bytes = self.store.get(key).await.map_err(read)?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(read)).transpose()
+    }
+
+    async fn put<T: Serialize>(&self, key: String, value: &T) -> Result<(), RegistryError> {
+        let bytes = Bytes::from(serde_json::to_vec(value).map_err(written)?);
+        self.store.put(key, bytes).await.map(|_| ()).map_err(written)
+    }
+
+    /// The floor of a pipeline, if one is kept.
+    pub async fn floor(&self, pipeline: &Name) -> Result<Option<Floor>, RegistryError> {
+        self.get(format!("floor.{pipeline}")).await
+    }
+
+    /// Keeps a floor.
+    pub async fn put_floor(&self, pipeline: &Name, floor: &Floor) -> Result<(), RegistryError> {
+        self.put(format!("floor.{pipeline}"), floor).await
+    }
+
+    /// The record of a lane.
+    pub async fn lane(&self, pipeline: &str, subscription: &str) -> Result<Option<LaneRecord>, RegistryError> {
+        self.get(format!("lane.{pipeline}.{subscription}")).await
+    }
+
+    /// Writes the record of a lane.
+    pub async fn put_lane(&self, pipeline: &str, subscription: &str, record: &LaneRecord) -> Result<(), RegistryError> {
+        self.put(format!("lane.{pipeline}.{subscription}"), record).await
+    }
+
+    /// Removes the record of a lane: it is active.
+    pub async fn clear_lane(&self, pipeline: &str, subscription: &str) -> Result<(), RegistryError> {
+        self.store.purge(format!("lane.{pipeline}.{subscription}")).await.map_err(written)
+    }
+
+    /// All lane records there are, then every change.
+    pub async fn watch_lanes(&self) -> Result<impl Stream<Item = LaneChange> + Send + use<>, RegistryError> {
+        let watch = self.store.watch_with_history("lane.>").await.map_err(read)?;
+        Ok(watch.filter_map(|entry| async move {
+            let entry = entry.ok()?;
+            let mut tokens = entry.key.split('.').skip(1);
+            let (pipeline, subscription) = (tokens.next()?.to_owned(), tokens.next()?.to_owned());
+            let record = match entry.operation {
+                kv::Operation::Put => Some(serde_json::from_slice(&entry.value).ok()?),
+                kv::Operation::Delete | kv::Operation::Purge => None,
+            };
+            Some(LaneChange { pipeline, subscription, record })
+        }))
+    }
+
+    /// How often this message was started as a suspect.
+    pub async fn suspect_starts(&self, message: &SourceRef) -> Result<u32, RegistryError> {
+        Ok(self.get(suspect_key(message)).await?.unwrap_or(0))
+    }
+
+    /// Notes that it is being started for the `starts`th time.
+    pub async fn put_suspect_starts(&self, message: &SourceRef, starts: u32) -> Result<(), RegistryError> {
+        self.put(suspect_key(message), &starts).await
+    }
+
+    /// Forgets a suspect that was settled.
+    pub async fn clear_suspect(&self, message: &SourceRef) -> Result<(), RegistryError> {
+        self.store.purge(suspect_key(message)).await.map_err(written)
+    }
+}
+
+fn suspect_key(message: &SourceRef) -> String {
+    let mut hash = Sha256::new();
+    hash.update(message.stream.as_bytes());
+    hash.update([0]);
+    hash.update(message.sequence.to_be_bytes());
+    hash.update(message.time.unix_nanos().to_be_bytes());
+    let mut key = String::from("suspect.");
+    for byte in &hash.finalize()[..16] {
+        let _ = write!(key, "{byte:02x}");
+    }
+    key
+}

@@ -1,0 +1,239 @@
+//! Storing, reading and deleting single messages, with errors that say what to do next.
+
+use std::collections::HashMap;
+
+use async_nats::HeaderMap;
+use async_nats::client::RequestErrorKind;
+use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::jetstream::ErrorCode;
+use bytes::Bytes;
+use data_encoding::BASE64;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{ApiError, Nats, api};
+use crate::model::Timestamp;
+
+/// Why a message was not stored, or is not known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The subject's last sequence is not the expected one.
+    #[error("the subject holds another message than expected")]
+    WrongLast,
+    /// It may or may not be stored: ask again.
+    #[error("the server did not say whether it stored the message")]
+    Unknown,
+    /// No stream takes the subject, or nobody answers for it.
+    #[error("no stream takes messages on this subject")]
+    NoStream,
+    /// The message is too large for the server or the stream.
+    #[error("the message is larger than the server or the stream takes")]
+    TooLarge,
+    /// The stream refuses (full disk, a limit, read-only, no quorum).
+    #[error("JetStream refuses to store: {0}")]
+    Refused(String),
+}
+
+/// A message as a stream holds it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its subject.
+    pub subject: String,
+    /// Its stream sequence.
+    pub sequence: u64,
+    /// When it was stored.
+    pub time: Timestamp,
+    /// Headers in no certain order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    seq: u64,
+    error: Option<AckError>,
+}
+
+#[derive(Deserialize)]
+struct AckError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// Names and values as a header map.
+pub(super) fn header_map(headers: Vec<(String, String)>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        // Names are ours or percent-encoded; a name that is none can't be sent at all.
+        if let Ok(name) = name.parse::<HeaderName>() {
+            map.append(name, HeaderValue::from(value));
+        }
+    }
+    map
+}
+
+/// A header map as names and values.
+pub(super) fn header_list(map: Option<&HeaderMap>) -> Vec<(String, String)> {
+    let Some(map) = map else { return Vec::new() };
+    let mut list = Vec::with_capacity(map.len());
+    for (name, values) in map.iter() {
+        for value in values {
+            list.push((name.to_string(), value.to_string()));
+        }
+    }
+    list
+}
+
+impl Nats {
+    /// Publishes to a stream and waits for the ack; the result is the stream sequence.
+    pub async fn store(
+        &self,
+        subject: String,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+    ) -> Result<u64, StoreError> {
+        let size: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        if size + body.len() + 16 > self.max_payload() {
+            return Err(StoreError::TooLarge);
+        }
+        let request = async_nats::client::Request::new().payload(body).headers(header_map(headers));
+        let answer = match self.client().send_request(subject, request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Err(match error.kind() {
+                    RequestErrorKind::NoResponders => StoreError::NoStream,
+                    RequestErrorKind::MaxPayloadExceeded => StoreError::TooLarge,
+                    _ => StoreError::Unknown,
+                });
+            }
+        };
+        let ack: Ack = serde_json::from_slice(&answer.payload).map_err(|_| StoreError::Unknown)?;
+        match ack.error {
+            None if ack.seq > 0 => Ok(ack.seq),
+            None => Err(StoreError::Unknown),
+            Some(error) => Err(match ErrorCode(error.err_code) {
+                ErrorCode::STREAM_WRONG_LAST_SEQUENCE => StoreError::WrongLast,
+                ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => StoreError::Unknown,
+                ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
+                    StoreError::TooLarge
+                }
+                ErrorCode(code) => StoreError::Refused(format!("{} ({code})", error.description)),
+            }),
+        }
+    }
+
+    /// The last message on a subject, read from the stream's leader.
+    pub async fn last_on(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ApiError> {
+        self.message(stream, &json!({ "last_by_subj": subject })).await
+    }
+
+    /// The first message on a subject at or after a sequence, read from the stream's leader.
+    pub async fn next_on(&self, stream: &str, subject: &str, from: u64) -> Result<Option<Stored>, ApiError> {
+        self.message(stream, &json!({ "seq": from, "next_by_subj": subject })).await
+    }
+
+    /// The message with this sequence, read from the stream's leader.
+    pub async fn at(&self, stream: &str, sequence: u64) -> Result<Option<Stored>, ApiError> {
+        self.message(stream, &json!({ "seq": sequence })).await
+    }
+
+    async fn message(&self, stream: &str, query: &serde_json::Value) -> Result<Option<Stored>, ApiError> {
+        let answer: Result<Got, ApiError> = api(self, format!("STREAM.MSG.GET.{stream}"), query).await;
+        match answer {
+            Ok(got) => Ok(Some(got.message.into())),
+            Err(error) if error.code() == Some(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes one message; one that is gone already is fine.
+    pub async fn delete(&self, stream: &str, sequence: u64) -> Result<(), ApiError> {
+        let query = json!({ "seq": sequence, "no_erase": true });
+        let answer: Result<serde_json::Value, ApiError> =
+            api(self, format!("STREAM.MSG.DELETE.{stream}"), &query).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(ApiError::Server { .. }) if self.at(stream, sequence).await?.is_none() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many messages each subject under `filter` holds. Asks page by page.
+    pub async fn counts(&self, stream: &str, filter: &str) -> Result<HashMap<String, u64>, ApiError> {
+        let mut counts = HashMap::new();
+        loop {
+            let query = json!({ "subjects_filter": filter, "offset": counts.len() });
+            let answer: Counted = api(self, format!("STREAM.INFO.{stream}"), &query).await?;
+            let page = answer.state.subjects.unwrap_or_default();
+            let (before, empty) = (counts.len(), page.is_empty());
+            counts.extend(page);
+            if empty || counts.len() >= answer.total || counts.len() == before {
+                return Ok(counts);
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    #[serde(default)]
+    total: usize,
+    state: CountedState,
+}
+
+#[derive(Deserialize)]
+struct CountedState {
+    subjects: Option<HashMap<String, u64>>,
+}
+
+#[derive(Deserialize)]
+struct Got {
+    message: GotMessage,
+}
+
+#[derive(Deserialize)]
+struct GotMessage {
+    subject: String,
+    seq: u64,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    hdrs: String,
+    time: String,
+}
+
+impl From<GotMessage> for Stored {
+    fn from(got: GotMessage) -> Self {
+        let decode = |text: &str| BASE64.decode(text.as_bytes()).unwrap_or_default();
+        Self {
+            subject: got.subject,
+            sequence: got.seq,
+            time: Timestamp::parse(&got.time).unwrap_or_default(),
+            headers: header_lines(&decode(&got.hdrs)),
+            body: decode(&got.data).into(),
+        }
+    }
+}
+
+/// Reads `NATS/1.0\r\nname: value\r\n…`.
+fn header_lines(block: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(block);
+    let lines = text.split("\r\n").skip(1);
+    let pairs = lines.filter_map(|line| line.split_once(':'));
+    pairs.map(|(name, value)| (name.to_owned(), value.trim_start().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_blocks_are_read_line_by_line() {
+        let list = header_lines(b"NATS/1.0\r\nA: 1\r\nce-id:x:y\r\n\r\n");
+        assert_eq!(list, [("A".to_owned(), "1".to_owned()), ("ce-id".to_owned(), "x:y".to_owned())]);
+    }
+}

@@ -1,0 +1,247 @@
+//! The engine's own streams and bucket: read first, only what is missing is created. And what a source stream is like.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{ErrorCode, kv};
+use serde_json::json;
+
+use super::{ApiError, Nats, api};
+use crate::model::Timestamp;
+
+/// How long dead letters are kept.
+pub const DLQ_AGE: Duration = Duration::from_secs(30 * 86_400);
+
+/// Why the streams can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// JetStream does not answer or refuses.
+    #[error("stream {stream} can't be {verb}")]
+    Api {
+        /// Which.
+        stream: String,
+        /// What was tried.
+        verb: &'static str,
+        /// Why not.
+        #[source]
+        source: ApiError,
+    },
+    /// The bucket can't be made.
+    #[error("the key-value bucket {bucket} can't be made")]
+    Bucket {
+        /// Which.
+        bucket: String,
+        /// Why not.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// A stream that is there is not as it has to be.
+    #[error("stream {stream} is there, but {what}; {mend}")]
+    Unfit {
+        /// Which.
+        stream: String,
+        /// What is wrong with it.
+        what: String,
+        /// How to mend it.
+        mend: String,
+    },
+}
+
+/// What the engine needs to know of a source stream.
+#[derive(Clone, Debug)]
+pub struct SourceStream {
+    /// Its name.
+    pub name: String,
+    /// When it was made, as the server writes it.
+    pub created: String,
+    /// Its last sequence.
+    pub last_sequence: u64,
+    /// Its first sequence.
+    pub first_sequence: u64,
+    /// Its retention: `limits`, `interest` or `workqueue`.
+    pub retention: Retention,
+    /// How long it keeps messages; `None`: for ever.
+    pub max_age: Option<Duration>,
+    /// Whether old messages make room for new ones when a limit is reached.
+    pub discards_old: bool,
+    /// Whether its consumers are forced to go away when unused.
+    pub forces_inactive_threshold: bool,
+    /// Its replicas.
+    pub replicas: usize,
+}
+
+/// Retention policies of JetStream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retention {
+    /// Kept until a limit is reached.
+    Limits,
+    /// Kept until every consumer has it.
+    Interest,
+    /// Kept until one consumer has it.
+    WorkQueue,
+}
+
+impl Nats {
+    /// The configuration and state of a stream; `None` if there is none.
+    async fn stream_info(&self, stream: &str) -> Result<Option<async_nats::jetstream::stream::Info>, StreamsError> {
+        match api(self, format!("STREAM.INFO.{stream}"), &json!({})).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.code() == Some(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
+            Err(source) => Err(StreamsError::Api { stream: stream.to_owned(), verb: "read", source }),
+        }
+    }
+
+    /// A source stream; `None` if there is none.
+    pub async fn source_stream(&self, stream: &str) -> Result<Option<SourceStream>, StreamsError> {
+        let Some(info) = self.stream_info(stream).await? else { return Ok(None) };
+        let config = info.config;
+        let limits = config.consumer_limits.map(|limits| limits.inactive_threshold);
+        Ok(Some(SourceStream {
+            name: stream.to_owned(),
+            created: Timestamp::from_unix_nanos(info.created.unix_timestamp_nanos().try_into().unwrap_or(0))
+                .to_string(),
+            last_sequence: info.state.last_sequence,
+            first_sequence: info.state.first_sequence,
+            retention: match config.retention {
+                RetentionPolicy::Limits => Retention::Limits,
+                RetentionPolicy::Interest => Retention::Interest,
+                RetentionPolicy::WorkQueue => Retention::WorkQueue,
+            },
+            max_age: Some(config.max_age).filter(|age| !age.is_zero()),
+            discards_old: config.discard == DiscardPolicy::Old
+                && (config.max_messages > 0 || config.max_bytes > 0 || config.max_messages_per_subject > 0),
+            forces_inactive_threshold: limits.is_some_and(|limit| !limit.is_zero()),
+            replicas: config.num_replicas,
+        }))
+    }
+
+    /// Messages in a stream.
+    pub async fn stream_messages(&self, stream: &str) -> Result<u64, StreamsError> {
+        Ok(self.stream_info(stream).await?.map_or(0, |info| info.state.messages))
+    }
+
+    /// Makes what is missing of the engine's streams and bucket, and refuses what is there but unfit.
+    pub async fn ensure_streams(&self, lane_messages_max: u64) -> Result<(), StreamsError> {
+        let retries = self.ensure(retries(self)).await?;
+        refuse_limits(&retries)?;
+        self.ensure(lanes(self, lane_messages_max)).await?;
+        self.ensure(dead_letters(self)).await?;
+        self.ensure_bucket().await
+    }
+
+    /// Makes the default source stream if it is missing.
+    pub async fn ensure_events_stream(&self) -> Result<(), StreamsError> {
+        let config = Config {
+            name: self.prefix().events(),
+            subjects: vec!["events.>".to_owned()],
+            storage: StorageType::File,
+            num_replicas: self.replicas(),
+            ..Default::default()
+        };
+        self.ensure(config).await.map(|_| ())
+    }
+
+    async fn ensure(&self, config: Config) -> Result<Config, StreamsError> {
+        let stream = config.name.clone();
+        if let Some(info) = self.stream_info(&stream).await? {
+            return Ok(info.config);
+        }
+        let made: Result<async_nats::jetstream::stream::Info, ApiError> =
+            api(self, format!("STREAM.CREATE.{stream}"), &config).await;
+        match made {
+            Ok(info) => {
+                tracing::info!(stream, "stream made");
+                Ok(info.config)
+            }
+            // Another engine was quicker, with other settings.
+            Err(error) if error.code() == Some(ErrorCode::STREAM_NAME_EXIST) => Ok(config),
+            Err(source) => Err(StreamsError::Api { stream, verb: "made", source }),
+        }
+    }
+
+    async fn ensure_bucket(&self) -> Result<(), StreamsError> {
+        let bucket = self.prefix().registry();
+        if self.jetstream().get_key_value(&bucket).await.is_ok() {
+            return Ok(());
+        }
+        let config =
+            kv::Config { bucket: bucket.clone(), history: 1, num_replicas: self.replicas(), ..Default::default() };
+        match self.jetstream().create_key_value(config).await {
+            Ok(_) => Ok(()),
+            Err(_) if self.jetstream().get_key_value(&bucket).await.is_ok() => Ok(()),
+            Err(source) => Err(StreamsError::Bucket { bucket, source: source.into() }),
+        }
+    }
+}
+
+/// Waits and what is due. A stream with schedules can't refuse when it is full: any limit on it deletes waits without
+/// a word, so it has none, and the engine counts instead.
+fn retries(nats: &Nats) -> Config {
+    Config {
+        name: nats.prefix().retries(),
+        subjects: nats.prefix().retries_subjects().into(),
+        retention: RetentionPolicy::WorkQueue,
+        storage: StorageType::File,
+        num_replicas: nats.replicas(),
+        allow_message_schedules: true,
+        allow_direct: false,
+        ..Default::default()
+    }
+}
+
+fn lanes(nats: &Nats, lane_messages_max: u64) -> Config {
+    Config {
+        name: nats.prefix().lanes(),
+        subjects: vec![nats.prefix().lanes_subjects()],
+        retention: RetentionPolicy::WorkQueue,
+        storage: StorageType::File,
+        num_replicas: nats.replicas(),
+        max_consumers: 100_000,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        max_messages_per_subject: i64::try_from(lane_messages_max).unwrap_or(i64::MAX),
+        ..Default::default()
+    }
+}
+
+fn dead_letters(nats: &Nats) -> Config {
+    Config {
+        name: nats.prefix().dlq(),
+        subjects: vec![nats.prefix().dlq_subjects()],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        num_replicas: nats.replicas(),
+        discard: DiscardPolicy::New,
+        max_age: DLQ_AGE,
+        allow_direct: true,
+        ..Default::default()
+    }
+}
+
+fn refuse_limits(config: &Config) -> Result<(), StreamsError> {
+    let limited = config.max_messages > 0
+        || config.max_bytes > 0
+        || config.max_messages_per_subject > 0
+        || !config.max_age.is_zero();
+    if limited || !config.allow_message_schedules {
+        let what = if limited {
+            "it has a limit (messages, bytes, messages a subject or age), and a limit on it deletes waiting retries"
+        } else {
+            "it does not allow message schedules"
+        };
+        return Err(StreamsError::Unfit {
+            stream: config.name.clone(),
+            what: what.to_owned(),
+            mend: format!("take the limit away with `nats stream edit {}`, or delete the stream if it is empty", config.name),
+        });
+    }
+    Ok(())
+}
+
+impl Nats {
+    /// How many messages a stream lets one subject hold; `None`: no limit.
+    pub async fn messages_per_subject_max(&self, stream: &str) -> Result<Option<u64>, StreamsError> {
+        let info = self.stream_info(stream).await?;
+        Ok(info.and_then(|info| u64::try_from(info.config.max_messages_per_subject).ok()).filter(|max| *max > 0))
+    }
+}

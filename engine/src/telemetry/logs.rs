@@ -1,0 +1,21 @@
+//! Where logs go and how they look: text on a terminal, JSON otherwise, always on standard error.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Installs the subscriber. `HOOKMILL_LOG` sets the level (`info` by default), in `tracing`'s filter syntax.
+pub fn install(default_level: &str) {
+    let filter = EnvFilter::try_from_env("HOOKMILL_LOG");
+    let quiet = format!("{default_level},async_nats=error,cranelift_codegen=warn,wasmtime=warn");
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(quiet));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    // A second call (tests) keeps the first subscriber.
+    let _ = if terminal {
+        let colour = std::env::var_os("NO_COLOR").is_none();
+        builder.with_ansi(colour).with_target(false).try_init()
+    } else {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    };
+}

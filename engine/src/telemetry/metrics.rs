@@ -1,0 +1,60 @@
+//! Every metric, declared once, with unit and help.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Messages taken from a source, `{pipeline}`.
+pub const EVENTS_RECEIVED: &str = "hookmill_events_received_total";
+/// Messages dead-lettered for the pipeline as a whole, `{pipeline,reason}`.
+pub const EVENTS_REJECTED: &str = "hookmill_events_rejected_total";
+/// Events that no subscription wanted, `{pipeline}`.
+pub const EVENTS_UNMATCHED: &str = "hookmill_events_unmatched_total";
+/// Ends, `{pipeline,subscription,outcome}`.
+pub const DELIVERIES: &str = "hookmill_deliveries_total";
+/// Attempts, `{pipeline,subscription,result}`.
+pub const DELIVERY_ATTEMPTS: &str = "hookmill_delivery_attempts_total";
+/// Length of an attempt, `{pipeline,subscription}`.
+pub const DELIVERY_DURATION: &str = "hookmill_delivery_duration_seconds";
+/// Stored in the source to delivered, `{pipeline,subscription}`.
+pub const EVENT_AGE: &str = "hookmill_event_age_seconds";
+/// Failed steps, `{pipeline,subscription,kind}`.
+pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
+/// Tasks in a lane, `{pipeline,subscription}`.
+pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
+/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, `{pipeline,subscription}`.
+pub const LANE_STATE: &str = "hookmill_lane_state";
+/// Messages held by this engine.
+pub const IN_FLIGHT: &str = "hookmill_in_flight";
+/// Tasks that wait for their next attempt.
+pub const WAITING: &str = "hookmill_waiting";
+/// Messages in the dead-letter stream.
+pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
+
+/// Buckets of durations, in seconds.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
+/// Installs the recorder for this process; the handle renders the Prometheus text format. Once only.
+pub fn install() -> PrometheusHandle {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .expect("there are buckets");
+    let handle = builder.install_recorder().unwrap_or_else(|_| PrometheusBuilder::new().build_recorder().handle());
+    describe();
+    handle
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(EVENTS_RECEIVED, "messages taken from a source stream");
+    describe_counter!(EVENTS_REJECTED, "messages dead-lettered for the pipeline as a whole");
+    describe_counter!(EVENTS_UNMATCHED, "events that no subscription wanted");
+    describe_counter!(DELIVERIES, "ends of tasks: delivered, filtered, dead_lettered");
+    describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
+    describe_histogram!(DELIVERY_DURATION, metrics::Unit::Seconds, "length of an attempt");
+    describe_histogram!(EVENT_AGE, metrics::Unit::Seconds, "from stored in the source to delivered");
+    describe_counter!(STEP_FAILURES, "steps that failed");
+    describe_gauge!(LANE_BACKLOG, "tasks in a lane");
+    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled");
+    describe_gauge!(IN_FLIGHT, "messages held by this engine");
+    describe_gauge!(WAITING, "tasks that wait for their next attempt");
+    describe_gauge!(DEAD_LETTERS, "messages in the dead-letter stream");
+}

@@ -1,0 +1,187 @@
+//! One module with one subscription's settings: its idle instances, its calls, its verdicts.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::bindings::hookmill::transform::types::Failure;
+use super::convert;
+use super::errors::{Broken, ConfigureError, guest_text};
+use super::host::{Host, MEMORY_BYTES_MAX};
+use super::instance::{Instance, Limits, SETUP_TIMEOUT};
+use super::module::Module;
+use super::settings::{Isolation, Settings};
+use crate::model::fault::{Code, Fault, Reason, Stage, Whose};
+use crate::model::{Event, Verdict};
+
+/// A transform step of a subscription. Calls may run side by side, each in an instance of its own.
+pub struct Step {
+    host: Arc<Host>,
+    module: Module,
+    /// The settings as the module gets them.
+    configuration: String,
+    timeout: Duration,
+    isolation: Isolation,
+    limits: Limits,
+    idle: Arc<Idle>,
+}
+
+impl Step {
+    /// Makes a step, and its first instance, so that wrong settings are found before an event is.
+    pub async fn new(host: Arc<Host>, module: Module, settings: Settings) -> Result<Self, ConfigureError> {
+        let max = host.settings().memory_bytes.min(MEMORY_BYTES_MAX);
+        if settings.memory_bytes > max {
+            return Err(ConfigureError::Memory { memory_bytes: settings.memory_bytes, max });
+        }
+        let limits = Limits {
+            memory: host.memory(),
+            memory_bytes: settings.memory_bytes,
+            output_bytes: settings.output_bytes,
+            queue: host.queue(),
+        };
+        let idle = Arc::new(Idle::new());
+        host.register(&idle);
+        let configuration = settings.settings.to_string();
+        let (timeout, isolation) = (settings.timeout, settings.isolation);
+        let step = Self { host, module, configuration, timeout, isolation, limits, idle };
+        let first = step.fresh().await.map_err(|broken| {
+            let module = step.module.name().to_owned();
+            match broken {
+                Broken::Settings(text) => ConfigureError::Settings { module, text },
+                other => ConfigureError::Broken { module, problem: other.problem() },
+            }
+        })?;
+        step.keep(first);
+        Ok(step)
+    }
+
+    /// Runs one event. Takes at most [`Step::longest`]; dropping the future ends the guest.
+    pub async fn apply(&self, event: &Event) -> Result<Verdict, Fault> {
+        let idle = if self.isolation == Isolation::Instance { self.idle.take() } else { None };
+        let mut instance = match idle {
+            Some(instance) => instance,
+            None => self.fresh().await.map_err(|broken| self.broken(&broken))?,
+        };
+        let extensions = convert::extensions(event);
+        let call = instance.apply(convert::event(event, &extensions));
+        let answer = match tokio::time::timeout(self.timeout, call).await {
+            Ok(answer) => answer.map_err(|broken| self.broken(&broken))?,
+            Err(_) => return Err(self.broken(&Broken::Timeout { doing: "the call", after: self.timeout })),
+        };
+        self.keep(instance);
+        match answer {
+            Ok(verdict) => convert::verdict(verdict, event, self.limits.output_bytes)
+                .map_err(|problem| self.bad_output(&problem)),
+            Err(Failure::Rejected(text)) => Err(self.said(Code::Rejected, text)),
+            Err(Failure::Retry(text)) => Err(self.said(Code::GuestRetry, text)),
+        }
+    }
+
+    /// `name@sha256:…`.
+    pub fn module_label(&self) -> &str {
+        self.module.label()
+    }
+
+    /// The longest that [`Step::apply`] can take: a new instance, then the call.
+    pub fn longest(&self) -> Duration {
+        SETUP_TIMEOUT.saturating_add(self.timeout)
+    }
+
+    /// A new, configured instance. One deadline covers waiting for its place, making and configuring it.
+    async fn fresh(&self) -> Result<Instance, Broken> {
+        let mut waiting = true;
+        let setup = async {
+            let place = self.host.place().await;
+            waiting = false;
+            let (module, limits) = (self.module.shared_name(), self.limits.clone());
+            let mut instance = Instance::start(module, self.module.pre(), limits, place).await?;
+            let answer = instance.configure(&self.configuration).await?;
+            answer.map(|()| instance).map_err(|text| Broken::Settings(guest_text(text)))
+        };
+        match tokio::time::timeout(SETUP_TIMEOUT, setup).await {
+            Ok(done) => done,
+            Err(_) if waiting => {
+                let instances = self.host.settings().instances;
+                Err(Broken::HostInstances { instances, after: SETUP_TIMEOUT })
+            }
+            Err(_) => Err(Broken::Timeout { doing: "starting and configuring it", after: SETUP_TIMEOUT }),
+        }
+    }
+
+    /// Keeps an instance for the next event, if it may be used again.
+    fn keep(&self, instance: Instance) {
+        if self.isolation == Isolation::Instance && !instance.is_worn() {
+            self.idle.put(instance);
+            self.host.serve_waiting();
+        }
+    }
+
+    fn broken(&self, broken: &Broken) -> Fault {
+        if matches!(broken, Broken::HostMemory { .. }) {
+            // The memory of an idle instance may be what the next attempt needs.
+            self.host.evict();
+        }
+        broken.fault(self.module.name())
+    }
+
+    fn bad_output(&self, problem: &convert::Problem) -> Fault {
+        let detail =
+            format!("module {}: what it returned breaks the contract: {problem}", self.module.name());
+        Fault::never(Stage::Transform, Code::GuestOutput, Whose::Module, Reason::Rejected, detail)
+    }
+
+    fn said(&self, code: Code, text: String) -> Fault {
+        let (module, text) = (self.module.name(), guest_text(text));
+        if code == Code::GuestRetry {
+            let detail = format!("module {module} asks to try again: {text}");
+            Fault::later(Stage::Transform, code, Whose::Module, Reason::StepFailed, detail)
+        } else {
+            let detail = format!("module {module} rejects the event: {text}");
+            Fault::never(Stage::Transform, code, Whose::Module, Reason::Rejected, detail)
+        }
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("module", &self.module.label()).finish_non_exhaustive()
+    }
+}
+
+/// Configured instances of one step that wait for an event. The one used last is used next: its memory is warm.
+pub(super) struct Idle {
+    instances: Mutex<Vec<Instance>>,
+    max: usize,
+}
+
+impl Idle {
+    fn new() -> Self {
+        // Calls that run at the same time are as many as threads, but for those that wait for a core.
+        let max = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        Self { instances: Mutex::default(), max }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.instances().len()
+    }
+
+    pub(super) fn take(&self) -> Option<Instance> {
+        self.instances().pop()
+    }
+
+    fn put(&self, instance: Instance) {
+        let mut instances = self.instances();
+        if instances.len() < self.max {
+            instances.push(instance);
+        } else {
+            // Ending an instance takes up to 0.3 ms; not under the lock.
+            drop(instances);
+            drop(instance);
+        }
+    }
+
+    fn instances(&self) -> MutexGuard<'_, Vec<Instance>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

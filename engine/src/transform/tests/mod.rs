@@ -1,0 +1,7 @@
+//! Guests that behave and guests that don't, through the front door.
+
+mod calls;
+mod guests;
+mod limits;
+mod modules;
+mod wasi;

@@ -1,0 +1,66 @@
+//! Guests whose toolchain insists on WASI find it, and nothing behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::testing::{Guest, embed_world, event, host, patient};
+use super::super::{Settings, Step};
+use crate::model::fault::Code;
+use crate::model::{Fault, Verdict};
+
+const WASI: [&str; 4] = [
+    "package wasi:io@0.2.0; interface poll { resource pollable { block: func(); } }",
+    "package wasi:clocks@0.2.0; interface monotonic-clock { use wasi:io/poll@0.2.0.{pollable};
+       subscribe-duration: func(when: u64) -> pollable; }",
+    "package wasi:cli@0.2.0; interface environment { get-environment: func() -> list<tuple<string, string>>;
+       get-arguments: func() -> list<string>; }",
+    "package test:guest; world guest { include hookmill:transform/transform@0.1.0;
+       import wasi:io/poll@0.2.0; import wasi:clocks/monotonic-clock@0.2.0; import wasi:cli/environment@0.2.0; }",
+];
+
+const IMPORTS: &str = r#"
+  (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $soon (param i64) (result i32)))
+  (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
+  (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
+  (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))"#;
+
+async fn apply(instructions: &str, timeout: Duration) -> Result<Verdict, Fault> {
+    let host = host();
+    let bytes = embed_world(&Guest::keep().apply(instructions).text(IMPORTS), &WASI);
+    let module = host.load("guest", &bytes).unwrap();
+    let settings = Settings { timeout, ..patient() };
+    Step::new(Arc::clone(&host), module, settings).await.unwrap().apply(&event()).await
+}
+
+#[tokio::test]
+async fn a_guest_sees_no_environment_and_no_arguments() {
+    let count = |function| {
+        format!(
+            "(call {function} (i32.const 512)) (if (i32.ne (i32.const 0) (i32.load (i32.const 516))) (then unreachable))"
+        )
+    };
+    let both = count("$environment") + &count("$arguments");
+    assert_eq!(apply(&both, Duration::from_secs(1)).await, Ok(Verdict::Keep));
+}
+
+#[tokio::test]
+async fn a_sleeping_guest_is_stopped_as_a_spinning_one_is() {
+    let sleep = |nanos: u64| format!("(call $block (call $soon (i64.const {nanos})))");
+    assert_eq!(apply(&sleep(1_000_000), Duration::from_secs(5)).await, Ok(Verdict::Keep));
+    let fault = apply(&sleep(60_000_000_000), Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(fault.code, Code::StepTimeout);
+}
+
+#[tokio::test]
+async fn a_guest_cannot_hoard_what_the_host_keeps_for_it() {
+    let hoard = "(loop $l (drop (call $soon (i64.const 0))) (br $l))";
+    let fault = apply(hoard, Duration::from_secs(10)).await.unwrap_err();
+    assert_eq!(fault.code, Code::GuestTrap, "{fault}");
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_after_a_sleep_is_stopped() {
+    let both = "(call $block (call $soon (i64.const 400000000))) (loop $l (br $l))";
+    let fault = apply(both, Duration::from_millis(600)).await.unwrap_err();
+    assert_eq!(fault.code, Code::StepTimeout);
+}

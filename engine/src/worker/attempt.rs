@@ -1,0 +1,422 @@
+//! One attempt at a task: through the door of its lane, `advance` under a deadline and a lease, then its outcome is
+//! stored before anything is acknowledged.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use super::Engine;
+use super::held::Hold;
+use super::lane::{Entry, Lane, Slot};
+use super::running::Ticket;
+use super::storing::{Put, delete_lease, smaller};
+use crate::model::{Code, Fault, Next, Reason, Stage, Task, Timestamp, Whose, Work};
+use crate::nats::tasks;
+use crate::pipeline::Moment;
+
+/// How long a task waits in memory for a slot before its lane spills.
+const SPILL_AFTER: Duration = Duration::from_millis(250);
+/// An attempt that runs longer is stored as a wait, so that nothing is held for it.
+const LEASE_AFTER: Duration = Duration::from_secs(1);
+/// What a lease is due after its attempt's deadline.
+const LEASE_ROOM: Duration = Duration::from_secs(5);
+/// How long a lease lasts while the outputs of a split go through their doors.
+const SPLIT_LEASE: Duration = Duration::from_secs(60);
+/// Pause before a full lane that moves is asked again.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// A task behind its door: it has a slot.
+pub(super) struct Ready {
+    pub(super) lane: Arc<Lane>,
+    pub(super) slot: Slot,
+    pub(super) task: Task,
+    pub(super) ticket: Ticket,
+}
+
+/// Which way a fault points for its lane's circuit.
+enum Sign {
+    Success,
+    Failure,
+    Neither,
+}
+
+fn sign(fault: &Fault) -> Sign {
+    match fault.code {
+        Code::Status if matches!(fault.again, crate::model::Again::Never(Reason::GivenUp)) => Sign::Success,
+        Code::Status
+        | Code::Timeout
+        | Code::Connect
+        | Code::Tls
+        | Code::Resolve
+        | Code::Protocol
+        | Code::Publish
+        | Code::GuestTrap
+        | Code::GuestRetry
+        | Code::StepTimeout
+        | Code::Internal => Sign::Failure,
+        Code::NotCloudEvent
+        | Code::Schema
+        | Code::UnknownType
+        | Code::TooLarge
+        | Code::CrashLoop
+        | Code::Rejected
+        | Code::GuestOutput
+        | Code::StepsChanged
+        | Code::Egress
+        | Code::Config
+        | Code::LaneFull => Sign::Neither,
+    }
+}
+
+impl Engine {
+    /// Carries a task as far as it comes now: door, attempt, outcome. `again`: its message was delivered before.
+    pub(super) async fn carry(self: Arc<Self>, task: Task, hold: Hold, again: bool) {
+        if let Some(ready) = self.enter(task, hold, again).await {
+            self.attempt(ready).await;
+        }
+    }
+
+    /// Through the door: a slot, or stored in the lane.
+    pub(super) async fn enter(self: &Arc<Self>, mut task: Task, hold: Hold, again: bool) -> Option<Ready> {
+        let Some(lane) = self.lane_of(&task) else {
+            self.park(task, hold).await;
+            return None;
+        };
+        let ticket = self.running.begin(&task, hold)?;
+        if again {
+            match self.storing.waits_already(&task).await {
+                None => return None,
+                Some(true) => {
+                    ticket.settle().await;
+                    return None;
+                }
+                Some(false) => {}
+            }
+        }
+        if matches!(task.work, Work::Step(0, _)) {
+            task.steps = lane.subscription.steps_hash().clone();
+        }
+        let slot = match lane.entry() {
+            Entry::Wait => match timeout(SPILL_AFTER, lane.slots.clone().acquire_owned()).await {
+                Ok(Ok(slot)) if lane.entry() != Entry::Store => Some(Slot::new(slot, None)),
+                _ => None,
+            },
+            Entry::IfFree => lane.newcomer(),
+            Entry::Store => None,
+        };
+        match slot {
+            Some(slot) => Some(Ready { lane, slot, task, ticket }),
+            None => {
+                self.store_in_lane(&lane, task, ticket, None).await;
+                None
+            }
+        }
+    }
+
+    /// Stores a task in its lane and settles it; a full lane that moves is waited for, one that doesn't is not.
+    async fn store_in_lane(self: &Arc<Self>, lane: &Arc<Lane>, mut task: Task, ticket: Ticket, lease: Option<u64>) {
+        task.left = Some(lane.subscription.retry.left(task.attempt));
+        loop {
+            if lane.spill() {
+                self.drain_lane(lane.clone());
+            }
+            let (pipeline, subscription) = (task.pipeline.as_str(), task.subscription_token());
+            match self.storing.lane(pipeline, subscription, tasks::encode(&task)).await {
+                Put::Stored(_) | Put::Elsewhere => {
+                    self.nudge(&task.pipeline).await;
+                    self.finish(ticket, lease).await;
+                    return;
+                }
+                Put::Stopped => return,
+                Put::TooLarge => {
+                    let Some(small) = smaller(&task) else {
+                        let fault = too_large("the task does not fit into its lane");
+                        self.bury(lane, task, fault, ticket, lease).await;
+                        return;
+                    };
+                    task = small;
+                }
+                Put::Full if lane.moves() => tokio::select! {
+                    () = tokio::time::sleep(FULL_PAUSE) => {}
+                    () = self.cut_off.cancelled() => return,
+                },
+                Put::Full => {
+                    let detail = "the lane is full and its endpoint is out of reach";
+                    let (code, reason) = (Code::LaneFull, Reason::LaneFull);
+                    let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
+                    self.bury(lane, task, fault, ticket, lease).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stores a task for a subscription that this engine doesn't know: it waits in that lane.
+    async fn park(&self, task: Task, hold: Hold) {
+        let (pipeline, subscription) = (task.pipeline.as_str(), task.subscription_token());
+        match self.storing.lane(pipeline, subscription, tasks::encode(&task)).await {
+            Put::Stored(_) | Put::Elsewhere => hold.settle().await,
+            Put::Stopped | Put::TooLarge | Put::Full => {}
+        }
+    }
+
+    /// Attempts a task that has a slot, until there is an outcome, and stores it.
+    pub(super) async fn attempt(self: Arc<Self>, ready: Ready) {
+        let Ready { lane, slot, mut task, ticket } = ready;
+        let mut lease = None;
+        loop {
+            let began = Timestamp::now();
+            let next = match self.before(&lane, &mut task).await {
+                Some(next) => next,
+                None => self.advance(&lane, &task, &ticket, &mut lease).await,
+            };
+            self.observe(&lane, &task, &next, began);
+            match next {
+                Next::Onward(onward) => {
+                    let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
+                    match self.storing.wait(&onward, due, lease).await {
+                        Put::Stored(sequence) => lease = Some(sequence),
+                        Put::Stopped => return,
+                        Put::Elsewhere | Put::TooLarge | Put::Full => {}
+                    }
+                    ticket.settle_so_far().await;
+                    task = onward;
+                }
+                Next::Delivered => {
+                    self.finish(ticket, lease).await;
+                    lane.counters.delivered.increment(1);
+                    return;
+                }
+                Next::Filtered(_) => {
+                    self.finish(ticket, lease).await;
+                    lane.counters.filtered.increment(1);
+                    return;
+                }
+                Next::Wait(task, due, _) => return self.put_off(&lane, task, due, ticket, lease).await,
+                Next::DeadLetter(task, fault) => return self.bury(&lane, task, fault, ticket, lease).await,
+                Next::Split(children) => {
+                    drop(slot);
+                    return self.fan_out(&lane, &task, children, ticket, lease).await;
+                }
+            }
+        }
+    }
+
+    /// What can be said of a task without attempting it.
+    async fn before(&self, lane: &Lane, task: &mut Task) -> Option<Next> {
+        let subscription = &lane.subscription;
+        if task.attempt >= subscription.retry.attempts() {
+            let detail = match &task.last {
+                Some(last) => format!("given up after {} attempts: {}", task.attempt, last.error),
+                None => format!("given up after {} attempts, none of which came to an end", task.attempt),
+            };
+            let fault = Fault::never(Stage::Deliver, Code::Timeout, Whose::Engine, Reason::Exhausted, detail);
+            return Some(Next::DeadLetter(task.clone(), fault));
+        }
+        if !subscription.steps_changed(task) {
+            return None;
+        }
+        match self.original(task).await {
+            Some(event) if task.path.is_root() => {
+                task.work = Work::Step(0, event);
+                task.steps = subscription.steps_hash().clone();
+                task.http.clear();
+                None
+            }
+            _ => {
+                let detail = "the steps of the subscription changed, and the original event is not there any more";
+                let (code, reason) = (Code::StepsChanged, Reason::StepsChanged);
+                let fault = Fault::never(Stage::Transform, code, Whose::Operator, reason, detail);
+                Some(Next::DeadLetter(task.clone(), fault))
+            }
+        }
+    }
+
+    /// The event as its source stream still has it.
+    async fn original(&self, task: &Task) -> Option<Arc<crate::model::Event>> {
+        let stored = self.nats.at(&task.source.stream, task.source.sequence).await.ok()??;
+        if stored.time != task.source.time {
+            return None;
+        }
+        crate::model::Event::parse(&stored.headers, &stored.body).ok().map(Arc::new)
+    }
+
+    /// `advance` under its deadline; past a second its lease is stored and what was held is settled.
+    async fn advance(&self, lane: &Lane, task: &Task, ticket: &Ticket, lease: &mut Option<u64>) -> Next {
+        let subscription = &lane.subscription;
+        let deadline = subscription.deadline(task);
+        let moment = Moment { clock: Timestamp::now, draw: rand::random() };
+        let advance = lane.pipeline.advance(subscription, task.clone(), moment);
+        let advance = timeout(deadline, AssertUnwindSafe(advance).catch_unwind());
+        tokio::pin!(advance);
+        let done = match timeout(LEASE_AFTER, &mut advance).await {
+            Ok(done) => done,
+            Err(_) => {
+                let store = async {
+                    let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
+                    let leased = leased(task);
+                    let mut put = self.storing.wait(&leased, due, *lease).await;
+                    if let (Put::TooLarge, Some(small)) = (put, smaller(&leased)) {
+                        put = self.storing.wait(&small, due, *lease).await;
+                    }
+                    match put {
+                        Put::Stored(sequence) => *lease = Some(sequence),
+                        Put::Elsewhere => {}
+                        // Held on, with progress acks, until the attempt has its outcome.
+                        Put::TooLarge | Put::Full | Put::Stopped => return,
+                    }
+                    ticket.settle_so_far().await;
+                };
+                futures_util::join!(&mut advance, store).0
+            }
+        };
+        let (code, detail) = match done {
+            Ok(Ok(next)) => return next,
+            Ok(Err(_)) => (Code::Internal, "the engine failed at this event (a panic); please report it"),
+            Err(_) => (Code::Timeout, "cut off: the attempt took longer than all its time-outs together"),
+        };
+        let fault = Fault::later(Stage::Deliver, code, Whose::Engine, Reason::Exhausted, detail);
+        let tried = leased(task);
+        crate::pipeline::failed(subscription, tried, fault, None, moment)
+    }
+
+    /// Stores the wait for the next attempt.
+    async fn put_off(self: &Arc<Self>, lane: &Arc<Lane>, task: Task, due: Timestamp, ticket: Ticket, lease: Option<u64>) {
+        if self.waiting_is_full() {
+            return self.store_in_lane(lane, task, ticket, lease).await;
+        }
+        let mut put = self.storing.wait(&task, due, lease).await;
+        if let (Put::TooLarge, Some(small)) = (put, smaller(&task)) {
+            put = self.storing.wait(&small, due, lease).await;
+        }
+        match put {
+            Put::Stored(_) | Put::Elsewhere => ticket.settle().await,
+            Put::Stopped => {}
+            Put::TooLarge | Put::Full => {
+                let fault = too_large("what is left to do does not fit into a message, so it can't wait");
+                self.bury(lane, task, fault, ticket, lease).await;
+            }
+        }
+    }
+
+    /// Stores the dead letter.
+    async fn bury(&self, lane: &Lane, task: Task, fault: Fault, ticket: Ticket, lease: Option<u64>) {
+        let reason = match fault.again {
+            crate::model::Again::Never(reason) => reason,
+            crate::model::Again::Later { exhausted, .. } => exhausted,
+        };
+        if self.storing.dead_letter(&task, reason, &fault).await == Put::Stopped {
+            return;
+        }
+        if reason == Reason::Gone {
+            self.disable(lane).await;
+        }
+        self.finish(ticket, lease).await;
+        lane.counters.dead_lettered.increment(1);
+        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
+        tracing::warn!(%pipeline, %subscription, %reason, delivery_id = %task.delivery_id, error = fault.detail, "dead-lettered");
+    }
+
+    /// The end is stored: the lease goes, then what is held is acknowledged.
+    async fn finish(&self, ticket: Ticket, lease: Option<u64>) {
+        if let Some(sequence) = lease {
+            delete_lease(&self.nats, &self.nats.prefix().retries(), sequence).await;
+        }
+        ticket.settle().await;
+    }
+
+    /// A split: its outputs go through the door one by one, and what the task was held by stays until all are settled.
+    async fn fan_out(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        task: &Task,
+        children: Vec<Task>,
+        ticket: Ticket,
+        lease: Option<u64>,
+    ) {
+        let mut holds = ticket.into_holds();
+        if let Some(sequence) = lease {
+            let due = Timestamp::now().plus(SPLIT_LEASE);
+            let sequence = match self.storing.wait(&leased(task), due, Some(sequence)).await {
+                Put::Stored(sequence) => sequence,
+                Put::Stopped => return,
+                Put::Elsewhere | Put::TooLarge | Put::Full => sequence,
+            };
+            holds.push(Hold::lease(&self.holds, self.nats.clone(), self.nats.prefix().retries(), sequence));
+        }
+        let Some(hold) = holds.pop() else {
+            tracing::error!(delivery_id = %task.delivery_id, lane = %lane.subscription.name, "a split is held by nothing");
+            return;
+        };
+        for other in holds {
+            hold.also(other);
+        }
+        self.enter_one_by_one(children, hold);
+    }
+
+    fn enter_one_by_one(self: &Arc<Self>, children: Vec<Task>, hold: Hold) {
+        let engine = self.clone();
+        self.tracker.spawn(async move {
+            for child in children {
+                if let Some(ready) = engine.enter(child, hold.share(), false).await {
+                    engine.spawn_attempt(ready);
+                }
+            }
+            hold.settle().await;
+        });
+    }
+
+    /// Attempts on a task of its own.
+    pub(super) fn spawn_attempt(self: &Arc<Self>, ready: Ready) {
+        let engine = self.clone();
+        self.tracker.spawn(engine.attempt(ready));
+    }
+
+    /// Tells circuit, metrics and onlookers of an attempt.
+    fn observe(self: &Arc<Self>, lane: &Arc<Lane>, task: &Task, next: &Next, began: Timestamp) {
+        let now = Timestamp::now();
+        let sign = match next {
+            Next::Delivered => Sign::Success,
+            Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => sign(fault),
+            Next::Filtered(_) | Next::Onward(_) | Next::Split(_) => Sign::Neither,
+        };
+        match sign {
+            Sign::Success => {
+                lane.counters.attempts_ok.increment(1);
+                if lane.succeeded() {
+                    self.circuit_changed(lane, None);
+                }
+            }
+            Sign::Failure => {
+                lane.counters.attempts_failed.increment(1);
+                let why = match next {
+                    Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => fault.detail.as_str(),
+                    _ => "",
+                };
+                if lane.failed(began, now, why) {
+                    self.circuit_changed(lane, Some((now, why.to_owned())));
+                }
+            }
+            Sign::Neither => {}
+        }
+        lane.counters.duration.record(now.since(began).as_secs_f64());
+        if matches!(next, Next::Delivered) {
+            lane.counters.age.record(now.since(task.source.time).as_secs_f64());
+        }
+        if let Some(onlooker) = &self.onlooker {
+            onlooker(&super::Seen { task, next, at: now });
+        }
+    }
+}
+
+fn leased(task: &Task) -> Task {
+    let first_attempt = task.first_attempt.or_else(|| Some(Timestamp::now()));
+    Task { attempt: task.attempt + 1, first_attempt, left: None, ..task.clone() }
+}
+
+fn too_large(detail: &str) -> Fault {
+    Fault::never(Stage::Deliver, Code::TooLarge, Whose::Operator, Reason::TooLarge, detail)
+}

@@ -1,0 +1,303 @@
+//! Draining a lane that spills: half of its slots while its circuit is closed, one probe at a time while it is open,
+//! nothing while it rests; and dead-lettering what has expired meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::attempt::Ready;
+use super::held::Hold;
+use super::lane::{Lane, Plan, Slot};
+use super::storing::Put;
+use crate::lane::circuit;
+use crate::model::{Code, Fault, Name, Reason, Stage, Task, Timestamp, Whose};
+use crate::nats::{Delivered, Prefix, Pull, PullEvent, tasks};
+use crate::pipeline::Pipeline;
+
+/// How often a lane that rests or is open is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Tasks for the pipeline as a whole, admitted at once.
+const WHOLE_SLOTS: usize = 64;
+
+impl Engine {
+    /// Starts the drain of a lane that has just begun to spill.
+    pub(super) fn drain_lane(self: &Arc<Self>, lane: Arc<Lane>) {
+        let engine = self.clone();
+        self.tracker.spawn(async move {
+            loop {
+                match engine.drain(&lane).await {
+                    Ok(()) => return,
+                    Err(why) => {
+                        tracing::debug!(pipeline = %lane.pipeline.name, subscription = %lane.subscription.name, why, "drain interrupted");
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                    () = engine.stop.cancelled() => return,
+                }
+            }
+        });
+    }
+
+    /// Until the lane is empty or the engine stops. An error means: from the beginning.
+    async fn drain(self: &Arc<Self>, lane: &Arc<Lane>) -> Result<(), String> {
+        let stream = self.nats.prefix().lanes();
+        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
+        let subject = self.nats.prefix().lane(pipeline.as_str(), subscription.as_str());
+        let consumer = Prefix::lane_consumer(pipeline, subscription.as_str());
+        let mut pull: Option<Pull> = None;
+        while !self.stop.is_cancelled() {
+            match lane.plan() {
+                Plan::Rest => {
+                    pull = None;
+                    self.look_later(lane, LOOK_EVERY).await;
+                }
+                Plan::Probe { since, probe_at } => {
+                    self.expire(lane, &stream, &subject, &consumer, since).await?;
+                    let now = Timestamp::now();
+                    if now < probe_at {
+                        self.look_later(lane, probe_at.since(now).min(LOOK_EVERY)).await;
+                        continue;
+                    }
+                    let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
+                    lane.probing(now);
+                    let slot = lane.slots.clone().acquire_owned().await.map_err(|_| "closed")?;
+                    if let Some(delivered) = one(pull).await? {
+                        self.clone().take_drained(lane.clone(), delivered, Slot::new(slot, None)).await;
+                    } else if self.emptied(lane, &stream, &consumer).await? {
+                        return Ok(());
+                    }
+                }
+                Plan::Drain(most) => {
+                    let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
+                    let stored = lane.stored();
+                    if !self.drain_some(lane, pull, most).await? {
+                        if self.emptied_since(lane, &stream, &consumer, stored).await? {
+                            return Ok(());
+                        }
+                        self.look_later(lane, Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is there, up to the free slots. False: there was nothing.
+    async fn drain_some(self: &Arc<Self>, lane: &Arc<Lane>, pull: &mut Pull, most: usize) -> Result<bool, String> {
+        let half = lane.subscription.concurrency.div_ceil(2);
+        let busy = half - lane.drainers.available_permits();
+        if busy >= most {
+            self.look_later(lane, Duration::from_millis(20)).await;
+            return Ok(true);
+        }
+        let mut slots = Vec::new();
+        while slots.len() < most - busy {
+            let Ok(share) = lane.drainers.clone().try_acquire_owned() else { break };
+            let Ok(slot) = lane.slots.clone().try_acquire_owned() else { break };
+            slots.push(Slot::new(slot, Some(share)));
+        }
+        if slots.is_empty() {
+            let Ok(share) = lane.drainers.clone().acquire_owned().await else { return Err("closed".to_owned()) };
+            let slot = tokio::select! {
+                slot = lane.slots.clone().acquire_owned() => slot.map_err(|_| "closed")?,
+                () = self.stop.cancelled() => return Ok(true),
+            };
+            slots.push(Slot::new(slot, Some(share)));
+        }
+        pull.ask_now(slots.len()).await;
+        let mut found = false;
+        while pull.asked() > 0 {
+            match pull.next().await {
+                PullEvent::Message(delivered) => {
+                    found = true;
+                    let Some(slot) = slots.pop() else { break };
+                    let engine = self.clone();
+                    self.tracker.spawn(engine.take_drained(lane.clone(), delivered, slot));
+                }
+                PullEvent::Ended(_) => {}
+                PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn lane_pull<'p>(
+        &self,
+        pull: &'p mut Option<Pull>,
+        stream: &str,
+        consumer: &str,
+        subject: &str,
+    ) -> Result<&'p mut Pull, String> {
+        if pull.is_none() {
+            let made = self.nats.make_lane_consumer(stream, consumer, subject.to_owned()).await;
+            made.map_err(|error| error.to_string())?;
+            let opened = Pull::open(&self.nats, stream, consumer).await.map_err(|error| error.to_string())?;
+            *pull = Some(opened);
+        }
+        pull.as_mut().ok_or_else(|| "no pull".to_owned())
+    }
+
+    async fn look_later(&self, lane: &Lane, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = lane.changed.notified() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn emptied(&self, lane: &Lane, stream: &str, consumer: &str) -> Result<bool, String> {
+        let stored = lane.stored();
+        self.emptied_since(lane, stream, consumer, stored).await
+    }
+
+    /// Nothing pending, nothing unacknowledged, nothing stored meanwhile: the lane is direct again.
+    async fn emptied_since(&self, lane: &Lane, stream: &str, consumer: &str, stored: u64) -> Result<bool, String> {
+        match self.nats.consumer(stream, consumer).await {
+            Ok(Some(state)) => Ok(state.pending == 0 && state.ack_pending == 0 && lane.direct_if(stored)),
+            Ok(None) => Err("the lane's consumer is gone".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Attempts one task that lay in the lane; the slot is its.
+    async fn take_drained(self: Arc<Self>, lane: Arc<Lane>, delivered: Delivered, slot: Slot) {
+        let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
+        let place = crate::model::SourceRef { stream: stream.into(), sequence, time };
+        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
+        let decoded = tasks::decode(pipeline, Some(subscription), &message.headers, &message.body);
+        let mut task = match decoded {
+            Ok(task) => task,
+            Err(error) => {
+                tracing::error!(%pipeline, %subscription, %error, "a task in a lane can't be read, the lane is left alone");
+                lane.set_unreadable();
+                return acker.nak().await;
+            }
+        };
+        let hold = Hold::message(&self.holds, acker, None);
+        let mut turn = None;
+        if deliveries >= super::suspects::SUSPECT_DELIVERIES {
+            match self.suspect(&place).await {
+                super::intake::Suspect::Turn(its) => turn = Some(its),
+                super::intake::Suspect::Killer => {
+                    let detail = "the engine ended three times while this task alone was being started";
+                    let (code, reason) = (Code::CrashLoop, Reason::CrashLoop);
+                    let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
+                    if self.storing.dead_letter(&task, reason, &fault).await != Put::Stopped {
+                        lane.counters.dead_lettered.increment(1);
+                        hold.settle().await;
+                    }
+                    return;
+                }
+                super::intake::Suspect::No | super::intake::Suspect::Stopped => return,
+            }
+        }
+        task.left = None;
+        let Some(ticket) = self.running.begin(&task, hold) else { return };
+        if deliveries > 1 {
+            match self.storing.waits_already(&task).await {
+                None => return,
+                Some(true) => return ticket.settle().await,
+                Some(false) => {}
+            }
+        }
+        self.clone().attempt(Ready { lane, slot, task, ticket }).await;
+        if turn.is_some() {
+            let _ = self.registry.clear_suspect(&place).await;
+        }
+    }
+
+    /// While a circuit is open: what has waited in the lane for as long as was left of its schedule is at its end.
+    /// Looks at the head through the stream, because a look through the consumer would count as a delivery.
+    async fn expire(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        stream: &str,
+        subject: &str,
+        consumer: &str,
+        since: Timestamp,
+    ) -> Result<(), String> {
+        let mut pull: Option<Pull> = None;
+        while !self.stop.is_cancelled() {
+            let head = self.nats.next_on(stream, subject, 1).await.map_err(|error| error.to_string())?;
+            let Some(head) = head else { return Ok(()) };
+            if !has_expired(lane, &head.headers, &head.body, head.time, since) {
+                return Ok(());
+            }
+            let pull = self.lane_pull(&mut pull, stream, consumer, subject).await?;
+            let Some(delivered) = one(pull).await? else { return Ok(()) };
+            let Delivered { message, time, acker, .. } = delivered;
+            if !has_expired(lane, &message.headers, &message.body, time, since) {
+                acker.nak().await;
+                return Ok(());
+            }
+            let Ok(task) = decode(lane, &message.headers, &message.body) else { return Ok(()) };
+            let error = task.last.as_ref().map_or("its endpoint was out of reach", |last| last.error.as_str());
+            let detail = format!("its time ran out in the lane, after {} attempts: {error}", task.attempt);
+            let (code, reason) = (Code::Timeout, Reason::Exhausted);
+            let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
+            if self.storing.dead_letter(&task, reason, &fault).await == Put::Stopped {
+                return Ok(());
+            }
+            lane.counters.dead_lettered.increment(1);
+            acker.ack().await;
+        }
+        Ok(())
+    }
+
+    /// Admits what lies in the lane of a pipeline as a whole, until there is nothing.
+    pub(super) async fn drain_whole(self: &Arc<Self>, pipeline: &Arc<Pipeline>) -> Result<(), String> {
+        let stream = self.nats.prefix().lanes();
+        let subject = self.nats.prefix().lane(pipeline.name.as_str(), "_");
+        let consumer = Prefix::lane_consumer(&pipeline.name, "_");
+        let mut pull = None;
+        let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
+        while !self.stop.is_cancelled() {
+            pull.ask_now(WHOLE_SLOTS).await;
+            let mut batch = tokio::task::JoinSet::new();
+            while pull.asked() > 0 {
+                match pull.next().await {
+                    PullEvent::Message(delivered) => {
+                        batch.spawn(self.clone().take_task(pipeline.clone(), delivered, None));
+                    }
+                    PullEvent::Ended(_) => {}
+                    PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
+                }
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            while batch.join_next().await.is_some() {}
+        }
+        Ok(())
+    }
+}
+
+/// One message, if there is one now.
+async fn one(pull: &mut Pull) -> Result<Option<Delivered>, String> {
+    pull.ask_now(1).await;
+    while pull.asked() > 0 {
+        match pull.next().await {
+            PullEvent::Message(delivered) => return Ok(Some(delivered)),
+            PullEvent::Ended(_) => {}
+            PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
+        }
+    }
+    Ok(None)
+}
+
+fn decode(lane: &Lane, headers: &[(String, String)], body: &bytes::Bytes) -> Result<Task, tasks::DecodeError> {
+    let subscription: &Name = &lane.subscription.name;
+    tasks::decode(&lane.pipeline.name, Some(subscription), headers, body)
+}
+
+fn has_expired(
+    lane: &Lane,
+    headers: &[(String, String)],
+    body: &bytes::Bytes,
+    stored: Timestamp,
+    since: Timestamp,
+) -> bool {
+    let Ok(task) = decode(lane, headers, body) else { return false };
+    task.left.is_some_and(|left| circuit::expired(stored, since, left, Timestamp::now()))
+}

@@ -1,0 +1,196 @@
+//! What has to be done beside the work: progress acks, counts and gauges, finding lanes, following the registry.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use metrics::gauge;
+
+use super::held::PROGRESS_EVERY;
+use super::lane::Lane;
+use super::{Engine, FLOOR_EVERY};
+use crate::model::{Name, SourceRef, Timestamp};
+use crate::nats::registry::{LaneMode, LaneRecord};
+use crate::pipeline::Pipeline;
+use crate::telemetry::metrics as names;
+
+impl Engine {
+    /// Starts everything of this file.
+    pub(super) fn keep_house(self: &Arc<Self>) {
+        let engine = self.clone();
+        self.tracker.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(PROGRESS_EVERY).await;
+                engine.holds.progress().await;
+            }
+        }));
+        let engine = self.clone();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                engine.count().await;
+                engine.find_lanes().await;
+                tokio::time::sleep(FLOOR_EVERY).await;
+            }
+        }));
+        let engine = self.clone();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                engine.follow_registry().await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }));
+        for pipeline in &self.pipelines {
+            let (engine, pipeline) = (self.clone(), pipeline.clone());
+            self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+                loop {
+                    engine.follow_nudges(&pipeline).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }));
+        }
+    }
+
+    /// Gauges, and how many tasks wait.
+    async fn count(&self) {
+        gauge!(names::IN_FLIGHT).set(as_gauge(self.holds.count() as u64));
+        let prefix = self.nats.prefix();
+        if let Ok(waiting) = self.nats.stream_messages(&prefix.retries()).await {
+            self.waiting.store(waiting, Ordering::Relaxed);
+            gauge!(names::WAITING).set(as_gauge(waiting));
+        }
+        if let Ok(dead) = self.nats.stream_messages(&prefix.dlq()).await {
+            gauge!(names::DEAD_LETTERS).set(as_gauge(dead));
+        }
+        for lane in self.all_lanes() {
+            let labels =
+                [("pipeline", lane.pipeline.name.to_string()), ("subscription", lane.subscription.name.to_string())];
+            gauge!(names::LANE_STATE, &labels).set(f64::from(lane.gauge()));
+        }
+    }
+
+    /// Asks the stream which lanes have something in them; those that were direct begin to spill.
+    async fn find_lanes(self: &Arc<Self>) {
+        for pipeline in self.pipelines.clone() {
+            self.find_lanes_of(&pipeline).await;
+        }
+    }
+
+    async fn find_lanes_of(self: &Arc<Self>, pipeline: &Arc<Pipeline>) {
+        let prefix = self.nats.prefix();
+        let counts = self.nats.counts(&prefix.lanes(), &prefix.lane_all(pipeline.name.as_str())).await;
+        let Ok(counts) = counts else { return };
+        for (subject, count) in counts {
+            let Some((_, token)) = prefix.parts(&subject) else { continue };
+            if token == "_" {
+                if let Err(why) = self.drain_whole(pipeline).await {
+                    tracing::debug!(pipeline = %pipeline.name, why, "the pipeline's own lane waits");
+                }
+                continue;
+            }
+            let labels = [("pipeline", pipeline.name.to_string()), ("subscription", token.to_owned())];
+            gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
+            let lane = Name::new(token).ok().and_then(|name| self.lane_named(&pipeline.name, &name));
+            if let Some(lane) = lane.filter(|_| count > 0) {
+                self.begin_to_spill(&lane);
+            }
+        }
+    }
+
+    fn begin_to_spill(self: &Arc<Self>, lane: &Arc<Lane>) {
+        if lane.spill() {
+            self.drain_lane(lane.clone());
+        }
+    }
+
+    /// Tells other engines that a lane of this pipeline got something.
+    pub(super) async fn nudge(&self, pipeline: &Name) {
+        let subject = self.nats.prefix().nudge(pipeline);
+        // Lost nudges are made up for by the look every few seconds.
+        let _ = self.nats.nudge(subject).await;
+    }
+
+    async fn follow_nudges(self: &Arc<Self>, pipeline: &Arc<Pipeline>) {
+        let Ok(mut nudges) = self.nats.nudges(self.nats.prefix().nudge(&pipeline.name)).await else { return };
+        while nudges.next().await.is_some() {
+            self.find_lanes_of(pipeline).await;
+            // Many at once are one.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    async fn follow_registry(&self) {
+        let Ok(changes) = self.registry.watch_lanes().await else { return };
+        let mut changes = std::pin::pin!(changes);
+        while let Some(change) = changes.next().await {
+            let (Ok(pipeline), Ok(subscription)) = (Name::new(&change.pipeline), Name::new(&change.subscription))
+            else {
+                continue;
+            };
+            if let Some(lane) = self.lane_named(&pipeline, &subscription) {
+                lane.set_record(change.record.as_ref(), Timestamp::now());
+            }
+        }
+    }
+
+    /// Keeps all floors as they are now.
+    pub(super) async fn keep_floors(&self) {
+        for pipeline in &self.pipelines {
+            if let Ok(place) = crate::source::find(&self.nats, &pipeline.name, &pipeline.source).await {
+                place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
+            }
+        }
+    }
+
+    /// The circuit of a lane opened (with the reason) or closed: said in the log and kept in the registry.
+    pub(super) fn circuit_changed(self: &Arc<Self>, lane: &Arc<Lane>, opened: Option<(Timestamp, String)>) {
+        let (pipeline, subscription) = (lane.pipeline.name.clone(), lane.subscription.name.clone());
+        if let Some((_, why)) = &opened {
+            tracing::warn!(%pipeline, %subscription, why, "circuit opened, tasks wait in the lane");
+            self.begin_to_spill(lane);
+        } else {
+            tracing::info!(%pipeline, %subscription, "circuit closed");
+        }
+        let registry = self.registry.clone();
+        self.tracker.spawn(async move {
+            let kept = match opened {
+                Some((since, why)) => {
+                    let record = LaneRecord { state: LaneMode::Open, why, since: since.unix_nanos() };
+                    registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await
+                }
+                None => registry.clear_lane(pipeline.as_str(), subscription.as_str()).await,
+            };
+            if let Err(error) = kept {
+                tracing::debug!(%error, "the state of a lane was not kept");
+            }
+        });
+    }
+
+    /// Disables a lane: its endpoint is gone.
+    pub(super) async fn disable(&self, lane: &Lane) {
+        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
+        tracing::warn!(%pipeline, %subscription, "endpoint answered 410 Gone, lane disabled; `hookmill lane resume` starts it again");
+        let why = "the endpoint answered 410 Gone".to_owned();
+        let record = LaneRecord { state: LaneMode::Disabled, why, since: Timestamp::now().unix_nanos() };
+        lane.set_record(Some(&record), Timestamp::now());
+        if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await {
+            tracing::warn!(%error, "the lane's state was not kept, it holds for this engine alone");
+        }
+    }
+
+    /// Tells onlookers of an event that a subscription's `match` refused.
+    pub(super) fn saw_filtered(&self, pipeline: &Pipeline, subscription: &Name, source: &SourceRef) {
+        let Some(onlooker) = &self.onlooker else { return };
+        let message = crate::model::SourceMessage { headers: Vec::new(), body: bytes::Bytes::new() };
+        let mut task = pipeline.whole(message, source, 0, crate::model::EventRef::default());
+        task.subscription = Some(subscription.clone());
+        let next = crate::model::Next::Filtered(crate::model::Filtered::Filter);
+        onlooker(&super::Seen { task: &task, next: &next, at: Timestamp::now() });
+    }
+}
+
+fn as_gauge(count: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    let value = count as f64;
+    value
+}

@@ -1,0 +1,394 @@
+//! Taking messages: from the source of each pipeline and from what is due.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::health::Part;
+use super::held::Hold;
+use super::storing::Put;
+use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, Turn};
+use super::{Engine, FLOOR_EVERY};
+use crate::model::{
+    Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work,
+};
+use crate::nats::pull::Lost;
+use crate::nats::{Delivered, Pull, PullEvent, tasks};
+use crate::pipeline::{Admitted, Pipeline};
+use crate::source;
+use crate::telemetry::metrics as names;
+
+/// Most messages asked for at once.
+const BATCH: usize = 512;
+/// Pause before a place that could not be prepared is tried again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+impl Engine {
+    /// Takes a pipeline's source messages until the engine stops; finds its place again whenever it is lost.
+    pub(super) async fn run_source(self: Arc<Self>, pipeline: Arc<Pipeline>) {
+        let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
+        let mut pause = PAUSE.0;
+        while !self.stop.is_cancelled() {
+            let prepared = source::prepare(&self.nats, &self.registry, &pipeline.name, &pipeline.source);
+            let place = match self.unless_stopped(prepared).await {
+                None => return,
+                Some(Ok(place)) => place,
+                Some(Err(error)) => {
+                    self.health.set(Part::Source(&pipeline.name), Some(error.to_string()));
+                    tracing::warn!(pipeline = %pipeline.name, error = chain(&error), "source not ready, trying again");
+                    self.pause(&mut pause).await;
+                    continue;
+                }
+            };
+            let Ok(mut pull) = Pull::open(&self.nats, &place.stream, &place.consumer).await else {
+                self.pause(&mut pause).await;
+                continue;
+            };
+            pause = PAUSE.0;
+            let floors = async {
+                loop {
+                    tokio::time::sleep(FLOOR_EVERY).await;
+                    place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
+                }
+            };
+            let part = Part::Source(&pipeline.name);
+            let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
+                let (engine, pipeline) = (self.clone(), pipeline.clone());
+                self.tracker.spawn(engine.take_source(pipeline, delivered, permit));
+            });
+            let lost = tokio::select! { lost = pump => lost, () = floors => None };
+            let Some(lost) = lost else { break };
+            self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
+            tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
+            self.pause(&mut pause).await;
+        }
+    }
+
+    /// Takes what is due in a pipeline until the engine stops.
+    pub(super) async fn run_due(self: Arc<Self>, pipeline: Arc<Pipeline>) {
+        let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
+        let stream = self.nats.prefix().retries();
+        let part = Part::Due(&pipeline.name);
+        let mut pause = PAUSE.0;
+        while !self.stop.is_cancelled() {
+            let filter = self.nats.prefix().due_all(&pipeline.name);
+            let made = self.nats.make_due_consumer(&stream, pipeline.name.as_str(), filter);
+            match self.unless_stopped(made).await {
+                None => return,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    self.health.set(part, Some(error.to_string()));
+                    self.pause(&mut pause).await;
+                    continue;
+                }
+            }
+            let Ok(mut pull) = Pull::open(&self.nats, &stream, pipeline.name.as_str()).await else {
+                self.pause(&mut pause).await;
+                continue;
+            };
+            pause = PAUSE.0;
+            let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
+                let (engine, pipeline) = (self.clone(), pipeline.clone());
+                self.tracker.spawn(engine.take_task(pipeline, delivered, Some(permit)));
+            });
+            let Some(lost) = pump.await else { break };
+            self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
+            tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull of due tasks lost, building it anew");
+            self.pause(&mut pause).await;
+        }
+    }
+
+    async fn pause(&self, pause: &mut Duration) {
+        let _ = self.unless_stopped(tokio::time::sleep(*pause)).await;
+        *pause = (*pause * 2).min(PAUSE.1);
+    }
+
+    async fn unless_stopped<F: Future>(&self, future: F) -> Option<F::Output> {
+        tokio::select! { output = future => Some(output), () = self.stop.cancelled() => None }
+    }
+
+    /// Pulls into `room` until the pull is lost (`Some`) or the engine stops (`None`). Never asks for more than there
+    /// is room for: what lies in a client's buffer is held by nobody and would come again.
+    async fn pump(
+        &self,
+        pull: &mut Pull,
+        room: &Arc<Semaphore>,
+        part: Part<'_>,
+        mut take: impl FnMut(Delivered, OwnedSemaphorePermit),
+    ) -> Option<Lost> {
+        // Room for what is asked for.
+        let mut reserved: Option<OwnedSemaphorePermit> = None;
+        loop {
+            let asked = pull.asked();
+            if asked < BATCH / 2 && self.storing.gate.is_open() {
+                reserve(room, &mut reserved, BATCH);
+                let more = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) - asked;
+                if more > 0 {
+                    pull.ask(more).await;
+                    self.health.set(part, None);
+                }
+            }
+            if pull.asked() == 0 {
+                let wait = async {
+                    self.storing.gate.opened().await;
+                    room.clone().acquire_owned().await.ok()
+                };
+                reserved = match reserved.take().filter(|_| self.storing.gate.is_open()) {
+                    Some(have) => Some(have),
+                    None => self.unless_stopped(wait).await?,
+                };
+                continue;
+            }
+            let event = self.unless_stopped(pull.next()).await?;
+            match event {
+                PullEvent::Message(delivered) => {
+                    // A message beyond what was asked for (of a request given up before) has no room of its own.
+                    let Some(permit) = reserved.as_mut().and_then(|reserved| reserved.split(1)) else { continue };
+                    take(delivered, permit);
+                }
+                PullEvent::Ended(_) => {}
+                PullEvent::Lost(lost) => return Some(lost),
+            }
+        }
+    }
+
+    async fn take_source(self: Arc<Self>, pipeline: Arc<Pipeline>, delivered: Delivered, room: OwnedSemaphorePermit) {
+        let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
+        let source = SourceRef { stream: stream.into(), sequence, time };
+        let hold = Hold::message(&self.holds, acker, Some(room));
+        counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
+        let suspect = if deliveries >= SUSPECT_DELIVERIES { self.suspect(&source).await } else { Suspect::No };
+        let turn = match suspect {
+            Suspect::No => None,
+            Suspect::Turn(turn) => Some((turn, hold.on_done())),
+            Suspect::Stopped => return,
+            Suspect::Killer => {
+                let task = pipeline.whole(message, &source, 0, EventRef::default());
+                return self.reject(&pipeline, task, killer(), hold).await;
+            }
+        };
+        self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1).await;
+        if let Some((turn, done)) = turn {
+            if done.await.is_ok() {
+                self.clear_suspect(&source).await;
+            }
+            drop(turn);
+        }
+    }
+
+    /// Admits a message (new, or redriven as a whole) and carries its tasks on, side by side.
+    pub(super) async fn admit(
+        self: Arc<Self>,
+        pipeline: &Arc<Pipeline>,
+        message: SourceMessage,
+        source: &SourceRef,
+        generation: u64,
+        hold: Hold,
+        again: bool,
+    ) {
+        abort_if_marked(&message);
+        let max_payload = self.nats.max_payload();
+        let admit = AssertUnwindSafe(|| pipeline.admit(message.clone(), source, generation, max_payload));
+        let admitted = match std::panic::catch_unwind(admit) {
+            Ok(admitted) => admitted,
+            Err(_) => {
+                let detail = "the engine failed at this message (a panic); please report it";
+                let (code, reason) = (Code::Internal, Reason::CrashLoop);
+                let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
+                let task = pipeline.whole(message, source, generation, EventRef::default());
+                return self.reject(pipeline, task, fault, hold).await;
+            }
+        };
+        let (tasks, filtered) = match admitted {
+            Admitted::Tasks { tasks, filtered } => (tasks, filtered),
+            Admitted::Refused(task, fault) => return self.reject(pipeline, *task, fault, hold).await,
+        };
+        if tasks.is_empty() && filtered.is_empty() {
+            counter!(names::EVENTS_UNMATCHED, "pipeline" => pipeline.name.to_string()).increment(1);
+        }
+        for name in &filtered {
+            if let Some(lane) = self.lane_named(&pipeline.name, name) {
+                lane.counters.filtered.increment(1);
+            }
+            self.saw_filtered(pipeline, name, source);
+        }
+        let shares = tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again));
+        futures_util::future::join_all(shares).await;
+        hold.settle().await;
+    }
+
+    /// Dead-letters a message for the pipeline as a whole.
+    pub(super) async fn reject(&self, pipeline: &Pipeline, task: Task, fault: Fault, hold: Hold) {
+        let crate::model::Again::Never(reason) = fault.again else { return };
+        if self.storing.dead_letter(&task, reason, &fault).await == Put::Stopped {
+            return;
+        }
+        let labels = [("pipeline", pipeline.name.to_string()), ("reason", reason.to_string())];
+        counter!(names::EVENTS_REJECTED, &labels).increment(1);
+        tracing::warn!(
+            pipeline = %pipeline.name, %reason, sequence = task.source.sequence, error = fault.detail,
+            "message dead-lettered for the pipeline as a whole"
+        );
+        if let Some(onlooker) = &self.onlooker {
+            let next = crate::model::Next::DeadLetter(task.clone(), fault);
+            onlooker(&super::Seen { task: &task, next: &next, at: crate::model::Timestamp::now() });
+        }
+        hold.settle().await;
+    }
+
+    /// Takes a task that is due, or that lay in a lane.
+    pub(super) async fn take_task(
+        self: Arc<Self>,
+        pipeline: Arc<Pipeline>,
+        delivered: Delivered,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
+        let Delivered { subject, message, stream, sequence, time, deliveries, acker, .. } = delivered;
+        let place = SourceRef { stream: stream.into(), sequence, time };
+        let hold = Hold::message(&self.holds, acker, room);
+        let token = self.nats.prefix().parts(&subject).map_or("_", |(_, subscription)| subscription).to_owned();
+        let subscription = Name::new(&token).ok();
+        let decoded = tasks::decode(&pipeline.name, subscription.as_ref(), &message.headers, &message.body);
+        let task = match decoded {
+            Ok(task) => task,
+            Err(error) => {
+                tracing::error!(pipeline = %pipeline.name, subscription = token, %error, "a stored task can't be read, it is left in its lane");
+                return self.park_bytes(&pipeline, &token, message, hold).await;
+            }
+        };
+        let suspect = if deliveries >= SUSPECT_DELIVERIES { self.suspect(&place).await } else { Suspect::No };
+        let turn = match suspect {
+            Suspect::No => None,
+            Suspect::Turn(turn) => Some((turn, hold.on_done())),
+            Suspect::Stopped => return,
+            Suspect::Killer => {
+                let fault = killer();
+                if self.storing.dead_letter(&task, Reason::CrashLoop, &fault).await != Put::Stopped {
+                    hold.settle().await;
+                }
+                return;
+            }
+        };
+        self.clone().take_decoded(&pipeline, task, hold, deliveries > 1).await;
+        if let Some((turn, done)) = turn {
+            if done.await.is_ok() {
+                self.clear_suspect(&place).await;
+            }
+            drop(turn);
+        }
+    }
+
+    /// A task for the pipeline as a whole is admitted again; any other is carried on.
+    pub(super) async fn take_decoded(self: Arc<Self>, pipeline: &Arc<Pipeline>, task: Task, hold: Hold, again: bool) {
+        match task.work {
+            Work::Source(message) if task.subscription.is_none() => {
+                self.admit(pipeline, message, &task.source, task.generation, hold, again).await;
+            }
+            _ => self.carry(task, hold, again).await,
+        }
+    }
+
+    /// Puts a message that can't be read byte for byte into its lane and leaves that lane alone.
+    async fn park_bytes(&self, pipeline: &Pipeline, subscription: &str, message: SourceMessage, hold: Hold) {
+        if let Some(lane) = Name::new(subscription).ok().and_then(|name| self.lane_named(&pipeline.name, &name)) {
+            lane.set_unreadable();
+        }
+        let mut headers = message.headers;
+        headers.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"));
+        match self.storing.lane(pipeline.name.as_str(), subscription, (headers, message.body)).await {
+            Put::Stored(_) | Put::Elsewhere => hold.settle().await,
+            Put::Stopped | Put::TooLarge | Put::Full => {}
+        }
+    }
+
+    /// Waits for a suspect's turn and notes the start, so that a crash now is counted against it.
+    pub(super) async fn suspect(&self, message: &SourceRef) -> Suspect {
+        let Some(turn) = self.unless_stopped(self.suspects.turn()).await else { return Suspect::Stopped };
+        let mut pause = PAUSE.0;
+        loop {
+            let noted = async {
+                let starts = self.registry.suspect_starts(message).await?;
+                if starts < SUSPECT_STARTS_MAX {
+                    self.registry.put_suspect_starts(message, starts + 1).await?;
+                }
+                Ok::<_, crate::nats::registry::RegistryError>(starts)
+            };
+            match self.unless_stopped(noted).await {
+                None => return Suspect::Stopped,
+                Some(Ok(starts)) if starts >= SUSPECT_STARTS_MAX => return Suspect::Killer,
+                Some(Ok(_)) => return Suspect::Turn(turn),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a suspect can't be noted yet");
+                    self.pause(&mut pause).await;
+                }
+            }
+        }
+    }
+
+    async fn clear_suspect(&self, message: &SourceRef) {
+        if let Err(error) = self.registry.clear_suspect(message).await {
+            tracing::debug!(%error, "a settled suspect's record stays behind");
+        }
+    }
+}
+
+/// What became of asking for a suspect's turn.
+pub(super) enum Suspect {
+    No,
+    Turn(Turn),
+    Killer,
+    Stopped,
+}
+
+fn killer() -> Fault {
+    let detail = "the engine ended three times while this message alone was being started";
+    Fault::never(Stage::Source, Code::CrashLoop, Whose::Engine, Reason::CrashLoop, detail)
+}
+
+/// Adds room for up to `most` to what is reserved.
+fn reserve(room: &Arc<Semaphore>, reserved: &mut Option<OwnedSemaphorePermit>, most: usize) {
+    let have = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    let want = most.saturating_sub(have).min(room.available_permits());
+    let Ok(want) = u32::try_from(want) else { return };
+    if want == 0 {
+        return;
+    }
+    let Ok(more) = room.clone().try_acquire_many_owned(want) else { return };
+    match reserved {
+        Some(reserved) => reserved.merge(more),
+        None => *reserved = Some(more),
+    }
+}
+
+/// In builds for tests, a message that carries the marker of `HOOKMILL_TEST_ABORT` ends the process.
+#[cfg(debug_assertions)]
+fn abort_if_marked(message: &SourceMessage) {
+    if let Ok(marker) = std::env::var("HOOKMILL_TEST_ABORT") {
+        if contains(&message.body, marker.as_bytes()) {
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn abort_if_marked(_message: &SourceMessage) {}
+
+#[cfg(debug_assertions)]
+fn contains(body: &[u8], marker: &[u8]) -> bool {
+    !marker.is_empty() && body.windows(marker.len()).any(|window| window == marker)
+}
+
+/// All causes of an error, joined.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

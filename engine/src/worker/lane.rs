@@ -1,0 +1,272 @@
+//! One lane at run time: its slots, whether it spills, its circuit, and what the registry says of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use metrics::Counter;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::lane::circuit::{Change, Circuit, CircuitState};
+use crate::model::Timestamp;
+use crate::nats::registry::{LaneMode, LaneRecord};
+use crate::pipeline::{Pipeline, Subscription};
+use crate::telemetry::metrics as names;
+
+/// A subscription with what the engine keeps in memory about it.
+pub struct Lane {
+    /// Its pipeline.
+    pub pipeline: Arc<Pipeline>,
+    /// Its subscription.
+    pub subscription: Arc<Subscription>,
+    /// Attempts at once.
+    pub slots: Arc<Semaphore>,
+    /// Of these, what drains the lane while it spills.
+    pub drainers: Arc<Semaphore>,
+    /// Of these, what new tasks may use while the lane spills.
+    newcomers: Arc<Semaphore>,
+    /// Told when anything about the lane changed.
+    pub changed: Notify,
+    /// Counters with this lane's labels.
+    pub counters: Counters,
+    state: Mutex<State>,
+}
+
+struct State {
+    spilling: bool,
+    /// Raised by each store into the lane, so that an empty lane is not taken for one while something is on its way.
+    stored: u64,
+    circuit: Circuit,
+    record: LaneMode,
+    /// A task of a format that this engine can't read lies in it.
+    unreadable: bool,
+    last_error: Option<String>,
+}
+
+/// What a task may do at a lane's door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Wait for a slot, for a while.
+    Wait,
+    /// Take a newcomer's slot if one is free at once, else be stored.
+    IfFree,
+    /// Be stored.
+    Store,
+}
+
+/// What a lane's drain may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// Nothing, until somebody resumes it.
+    Rest,
+    /// Nothing but a probe at `probe_at`; what has expired by the opening at `since` is dead-lettered.
+    Probe {
+        /// The opening.
+        since: Timestamp,
+        /// The next probe.
+        probe_at: Timestamp,
+    },
+    /// At most so many attempts at once.
+    Drain(usize),
+}
+
+/// A slot of a lane; given back when dropped.
+pub struct Slot {
+    _slot: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// From permits that were taken elsewhere.
+    pub fn new(slot: OwnedSemaphorePermit, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _slot: slot, _share: share }
+    }
+}
+
+/// Counter handles, looked up once.
+pub struct Counters {
+    /// Ends.
+    pub delivered: Counter,
+    /// Ends.
+    pub filtered: Counter,
+    /// Ends.
+    pub dead_lettered: Counter,
+    /// Attempts that delivered.
+    pub attempts_ok: Counter,
+    /// Attempts that failed.
+    pub attempts_failed: Counter,
+    /// Length of attempts, in seconds.
+    pub duration: metrics::Histogram,
+    /// Stored to delivered, in seconds.
+    pub age: metrics::Histogram,
+}
+
+impl Counters {
+    fn new(pipeline: &str, subscription: &str) -> Self {
+        let labels = |key: &'static str, value: &'static str| {
+            [("pipeline", pipeline.to_owned()), ("subscription", subscription.to_owned()), (key, value.to_owned())]
+        };
+        let end = |outcome| metrics::counter!(names::DELIVERIES, &labels("outcome", outcome));
+        let attempt = |result| metrics::counter!(names::DELIVERY_ATTEMPTS, &labels("result", result));
+        let both = [("pipeline", pipeline.to_owned()), ("subscription", subscription.to_owned())];
+        Self {
+            duration: metrics::histogram!(names::DELIVERY_DURATION, &both),
+            age: metrics::histogram!(names::EVENT_AGE, &both),
+            delivered: end("delivered"),
+            filtered: end("filtered"),
+            dead_lettered: end("dead_lettered"),
+            attempts_ok: attempt("ok"),
+            attempts_failed: attempt("failed"),
+        }
+    }
+}
+
+impl Lane {
+    /// A lane that is empty, as far as we know.
+    pub fn new(pipeline: Arc<Pipeline>, subscription: Arc<Subscription>) -> Self {
+        let slots = subscription.concurrency;
+        let counters = Counters::new(pipeline.name.as_str(), subscription.name.as_str());
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            drainers: Arc::new(Semaphore::new(slots.div_ceil(2))),
+            newcomers: Arc::new(Semaphore::new(slots / 2)),
+            changed: Notify::new(),
+            counters,
+            state: Mutex::new(State {
+                spilling: false,
+                stored: 0,
+                circuit: Circuit::default(),
+                record: LaneMode::Active,
+                unreadable: false,
+                last_error: None,
+            }),
+            pipeline,
+            subscription,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a task may do now.
+    pub fn entry(&self) -> Entry {
+        let state = self.state();
+        let blocked = state.circuit.is_open() || matches!(state.record, LaneMode::Paused | LaneMode::Disabled);
+        if blocked || state.unreadable {
+            Entry::Store
+        } else if !state.spilling {
+            Entry::Wait
+        } else if state.circuit.allowed(self.subscription.concurrency) < self.subscription.concurrency {
+            Entry::Store
+        } else {
+            Entry::IfFree
+        }
+    }
+
+    /// Whether a full lane has to wait for room (its circuit is closed, it moves) or gives up.
+    pub fn moves(&self) -> bool {
+        matches!(self.plan(), Plan::Drain(_))
+    }
+
+    /// A newcomer's slot beside the drain, if one is free at once.
+    pub fn newcomer(&self) -> Option<Slot> {
+        let share = self.newcomers.clone().try_acquire_owned().ok()?;
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Slot::new(slot, Some(share)))
+    }
+
+    /// Something is in the lane or on its way into it. True if that is news.
+    pub fn spill(&self) -> bool {
+        let mut state = self.state();
+        state.stored += 1;
+        !std::mem::replace(&mut state.spilling, true)
+    }
+
+    /// How much was stored so far, to compare with later.
+    pub fn stored(&self) -> u64 {
+        self.state().stored
+    }
+
+    /// Ends spilling if nothing was stored since `stored` was read.
+    pub fn direct_if(&self, stored: u64) -> bool {
+        let mut state = self.state();
+        if state.stored == stored {
+            state.spilling = false;
+        }
+        !state.spilling
+    }
+
+    /// What the drain may do now.
+    pub fn plan(&self) -> Plan {
+        let state = self.state();
+        if state.unreadable || matches!(state.record, LaneMode::Paused | LaneMode::Disabled) {
+            return Plan::Rest;
+        }
+        match state.circuit.state() {
+            CircuitState::Open { since, probe_at } => Plan::Probe { since, probe_at },
+            CircuitState::Closed => {
+                let half = self.subscription.concurrency.div_ceil(2);
+                Plan::Drain(state.circuit.allowed(half))
+            }
+        }
+    }
+
+    /// A probe starts.
+    pub fn probing(&self, now: Timestamp) {
+        self.state().circuit.probing(now);
+    }
+
+    /// An attempt succeeded. True if the circuit closed.
+    pub fn succeeded(&self) -> bool {
+        let change = self.state().circuit.succeeded(self.subscription.concurrency.div_ceil(2));
+        if change == Change::Closed {
+            self.changed.notify_waiters();
+        }
+        change == Change::Closed
+    }
+
+    /// An attempt failed. True if the circuit opened.
+    pub fn failed(&self, began: Timestamp, now: Timestamp, why: &str) -> bool {
+        let mut state = self.state();
+        state.last_error = Some(why.to_owned());
+        let change = state.circuit.failed(began, now);
+        drop(state);
+        if change == Change::Opened {
+            self.changed.notify_waiters();
+        }
+        change == Change::Opened
+    }
+
+    /// The registry's word on the lane. `now` for an opening that an earlier run of the engine left behind.
+    pub fn set_record(&self, record: Option<&LaneRecord>, now: Timestamp) {
+        let mut state = self.state();
+        let mode = record.map_or(LaneMode::Active, |record| record.state);
+        if let (LaneMode::Open, Some(record), false) = (mode, record, state.circuit.is_open()) {
+            if state.spilling && state.record != LaneMode::Open {
+                state.circuit = Circuit::reopened(Timestamp::from_unix_nanos(record.since), now);
+            }
+        }
+        if mode == LaneMode::Paused {
+            state.circuit = Circuit::default();
+        }
+        state.record = mode;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// A task that this engine can't read lies in the lane: it is left alone.
+    pub fn set_unreadable(&self) {
+        self.state().unreadable = true;
+    }
+
+    /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled.
+    pub fn gauge(&self) -> u8 {
+        let state = self.state();
+        match (state.record, state.circuit.is_open(), state.spilling) {
+            (LaneMode::Disabled, _, _) => 4,
+            (LaneMode::Paused, _, _) => 3,
+            (_, true, _) => 2,
+            (_, false, true) => 1,
+            (_, false, false) => 0,
+        }
+    }
+}

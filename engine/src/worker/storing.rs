@@ -1,0 +1,241 @@
+//! Storing the next state of a task: waits, lanes, dead letters. Every store is tried until it is done or the engine
+//! stops; while one is refused, intake is closed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::{Gate, Stuck};
+use crate::model::{Fault, Reason, Task, Timestamp};
+use crate::nats::tasks::{self, Death};
+use crate::nats::{Nats, StoreError, Stored};
+
+/// Pause after a refusal, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Stores tasks for one engine.
+pub struct Storing {
+    pub(super) nats: Nats,
+    pub(super) gate: Gate,
+    pub(super) cut_off: CancellationToken,
+}
+
+/// How a store ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// Stored, with this sequence.
+    Stored(u64),
+    /// The task goes on elsewhere: a wait of its own generation is there already.
+    Elsewhere,
+    /// It does not fit.
+    TooLarge,
+    /// The lane is full.
+    Full,
+    /// The engine stops; nothing may be acknowledged.
+    Stopped,
+}
+
+/// Tries again with growing pauses; from the first refusal on intake is closed.
+struct Patience<'s> {
+    storing: &'s Storing,
+    what: &'static str,
+    stuck: Option<Stuck<'s>>,
+    pause: Duration,
+}
+
+impl Patience<'_> {
+    /// Something refused: pauses. False: the engine stops.
+    async fn refused(&mut self, why: String) -> bool {
+        if self.stuck.is_none() {
+            tracing::warn!(what = self.what, why, "can't reach or write a stream, intake stops until it is mended");
+            self.stuck = Some(self.storing.gate.stick(format!("{}: {why}", self.what)));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = self.storing.cut_off.cancelled() => return false,
+        }
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
+}
+
+impl Storing {
+    /// Over this connection; `cut_off` ends every wait.
+    pub fn new(nats: Nats, cut_off: CancellationToken) -> Self {
+        Self { nats, gate: Gate::default(), cut_off }
+    }
+
+    fn patience(&self, what: &'static str) -> Patience<'_> {
+        Patience { storing: self, what, stuck: None, pause: PAUSE_MIN }
+    }
+
+    /// Stores a wait for `task`, due at `due`; `replaces` is the sequence of an own wait (a lease) that it replaces.
+    pub async fn wait(&self, task: &Task, due: Timestamp, replaces: Option<u64>) -> Put {
+        let prefix = self.nats.prefix();
+        let (subject, target) = (prefix.wait(task), prefix.due(task));
+        let (mut headers, body) = tasks::encode(task);
+        headers.push(("Nats-Schedule".to_owned(), format!("@at {due}")));
+        headers.push(("Nats-Schedule-Target".to_owned(), target));
+        let mut expected = replaces.unwrap_or(0);
+        let mut patience = self.patience("a wait can't be stored");
+        loop {
+            let mut headers = headers.clone();
+            headers.push(("Nats-Expected-Last-Subject-Sequence".to_owned(), expected.to_string()));
+            let refused = match self.nats.store(subject.clone(), headers, body.clone()).await {
+                Ok(sequence) => return Put::Stored(sequence),
+                Err(StoreError::TooLarge) => return Put::TooLarge,
+                // Another message is there, or nobody knows: the leader says which.
+                Err(StoreError::WrongLast | StoreError::Unknown) => {
+                    match self.nats.last_on(&prefix.retries(), &subject).await {
+                        // It fired or was never there. Once more, on an empty subject.
+                        Ok(None) if expected != 0 => {
+                            expected = 0;
+                            continue;
+                        }
+                        Ok(None) => StoreError::Unknown.to_string(),
+                        Ok(Some(there)) => match compare(&there, task, replaces) {
+                            Found::Replaceable if expected != there.sequence => {
+                                expected = there.sequence;
+                                continue;
+                            }
+                            Found::Replaceable => StoreError::Unknown.to_string(),
+                            Found::Same => return Put::Stored(there.sequence),
+                            Found::Other => return Put::Elsewhere,
+                        },
+                        Err(error) => error.to_string(),
+                    }
+                }
+                Err(error @ (StoreError::NoStream | StoreError::Refused(_))) => error.to_string(),
+            };
+            if !patience.refused(refused).await {
+                return Put::Stopped;
+            }
+        }
+    }
+
+    /// Stores bytes in a lane. `Full` when the lane's own limit refuses.
+    pub async fn lane(&self, pipeline: &str, subscription: &str, message: tasks::Encoded) -> Put {
+        let subject = self.nats.prefix().lane(pipeline, subscription);
+        let (headers, body) = message;
+        let mut patience = self.patience("a lane can't be written");
+        loop {
+            let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
+                Ok(sequence) => return Put::Stored(sequence),
+                Err(StoreError::TooLarge) => return Put::TooLarge,
+                Err(StoreError::Refused(_)) if self.lane_is_full(&subject).await => return Put::Full,
+                Err(error) => error.to_string(),
+            };
+            if !patience.refused(refused).await {
+                return Put::Stopped;
+            }
+        }
+    }
+
+    /// Whether the lane holds as much as its stream lets a subject hold.
+    async fn lane_is_full(&self, subject: &str) -> bool {
+        let stream = self.nats.prefix().lanes();
+        let (Ok(Some(limit)), Ok(counts)) =
+            (self.nats.messages_per_subject_max(&stream).await, self.nats.counts(&stream, subject).await)
+        else {
+            return false;
+        };
+        counts.get(subject).is_some_and(|count| *count >= limit)
+    }
+
+    /// Stores a dead letter; by reference if it does not fit.
+    pub async fn dead_letter(&self, task: &Task, reason: Reason, fault: &Fault) -> Put {
+        let death = Death { reason, error: fault.detail.clone(), status: fault.status };
+        let subject = |reason: Reason| {
+            self.nats.prefix().dead_letter(task.pipeline.as_str(), task.subscription_token(), reason.as_str())
+        };
+        if reason != Reason::TooLarge {
+            for form in std::iter::once(task.clone()).chain(smaller(task)) {
+                let (headers, body) = tasks::encode_dead_letter(&form, &death);
+                match self.put_dead_letter(subject(reason), headers, body).await {
+                    Put::TooLarge => {}
+                    put => return put,
+                }
+            }
+        }
+        let death = Death { reason: Reason::TooLarge, ..death };
+        let (headers, body) = tasks::encode_reference(task, &death);
+        self.put_dead_letter(subject(Reason::TooLarge), headers, body).await
+    }
+
+    async fn put_dead_letter(&self, subject: String, headers: Vec<(String, String)>, body: Bytes) -> Put {
+        let mut patience = self.patience("a dead letter can't be stored");
+        loop {
+            let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
+                Ok(sequence) => return Put::Stored(sequence),
+                Err(StoreError::TooLarge) => return Put::TooLarge,
+                Err(error) => error.to_string(),
+            };
+            if !patience.refused(refused).await {
+                return Put::Stopped;
+            }
+        }
+    }
+
+    /// Whether a wait of this task's own generation is there: it goes on elsewhere. `None`: the engine stops.
+    pub async fn waits_already(&self, task: &Task) -> Option<bool> {
+        let prefix = self.nats.prefix();
+        let subject = prefix.wait(task);
+        let mut patience = self.patience("a wait can't be read");
+        loop {
+            match self.nats.last_on(&prefix.retries(), &subject).await {
+                Ok(there) => {
+                    let standing = there.and_then(|there| tasks::standing(&there.headers));
+                    return Some(standing.is_some_and(|(generation, _)| generation >= task.generation));
+                }
+                Err(error) => {
+                    if !patience.refused(error.to_string()).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a wait that is there means for the one to be stored.
+enum Found {
+    /// Our own lease, or an older generation: replace it.
+    Replaceable,
+    /// What we meant to store is stored.
+    Same,
+    /// The task goes on elsewhere.
+    Other,
+}
+
+fn compare(there: &Stored, task: &Task, replaces: Option<u64>) -> Found {
+    let standing = tasks::standing(&there.headers);
+    if replaces == Some(there.sequence) || standing.is_none_or(|(generation, _)| generation < task.generation) {
+        Found::Replaceable
+    } else if standing == Some((task.generation, task.attempt)) {
+        Found::Same
+    } else {
+        Found::Other
+    }
+}
+
+/// The task at the earliest point that is known to fit: the event as it was admitted, before its first step.
+pub fn smaller(task: &Task) -> Option<Task> {
+    let origin = task.origin.as_ref()?;
+    let work = crate::model::Work::Step(0, origin.clone());
+    if task.work == work {
+        return None;
+    }
+    Some(Task { work, http: Vec::new(), ..task.clone() })
+}
+
+/// Deletes a lease, again and again until the server says that it is gone. If it fires first, that is a repeat.
+pub async fn delete_lease(nats: &Nats, stream: &str, sequence: u64) {
+    let mut pause = Duration::from_millis(50);
+    while let Err(error) = nats.delete(stream, sequence).await {
+        tracing::debug!(%error, "a lease can't be deleted yet");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,87 @@
+//! Messages that may be what kills the engine: one is attempted at a time, beside all other work, in random order.
+//!
+//! The delivery count alone proves nothing: it rises for everything that is held when an engine dies.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// From this delivery on a message is a suspect.
+pub const SUSPECT_DELIVERIES: u64 = 4;
+/// What was started this often as a suspect is dead-lettered.
+pub const SUSPECT_STARTS_MAX: u32 = 3;
+
+/// The queue of suspects of one engine.
+#[derive(Default)]
+pub struct Suspects {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    busy: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// The right to be the one suspect that is attempted.
+pub struct Turn {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Suspects {
+    /// Waits for a turn.
+    pub async fn turn(&self) -> Turn {
+        loop {
+            let receiver = {
+                let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+                if !inner.busy {
+                    inner.busy = true;
+                    return Turn { inner: self.inner.clone() };
+                }
+                let (sender, receiver) = oneshot::channel();
+                inner.waiting.push(sender);
+                receiver
+            };
+            // Woken or forgotten: ask again.
+            let _ = receiver.await;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.busy = false;
+        while !inner.waiting.is_empty() {
+            let chosen = rand::random_range(0..inner.waiting.len());
+            if inner.waiting.swap_remove(chosen).send(()).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_suspect_has_its_turn_at_a_time_and_all_come_to_it() {
+        let suspects = Arc::new(Suspects::default());
+        let first = suspects.turn().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let suspects = suspects.clone();
+            tasks.spawn(async move {
+                let turn = suspects.turn().await;
+                assert!(suspects.inner.lock().unwrap().busy);
+                drop(turn);
+            });
+        }
+        drop(first);
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        assert!(!suspects.inner.lock().unwrap().busy);
+    }
+}
