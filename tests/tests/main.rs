@@ -1,1 +1,3 @@
-//! tests
+//! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
+
+mod harness;

@@ -1,0 +1,45 @@
+# All commands of the project. `make help` lists them; `make test` is what CI runs.
+# Everything that is fetched lies in .tools/, everything that is built in target/ and transforms/.
+
+CARGO ?= cargo
+HOOKMILL_NATS_SERVER ?= $(CURDIR)/.tools/nats-server
+export HOOKMILL_NATS_SERVER
+
+.DEFAULT_GOAL := help
+.PHONY: help setup peers modules build demo lint test bench clean-tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: modules ## fetch what is pinned (nats-server) and build the guests
+	@scripts/nats-server.sh
+
+peers: # the Python clients of the tests
+	@scripts/python-peers.sh
+
+modules: ## build the WebAssembly guests into transforms/dist/
+	@scripts/modules.sh
+
+build: ## build the engine, its tests and benches
+	$(CARGO) build --workspace --all-targets
+
+demo: setup ## watch events travel, fail, be retried and arrive; ends by itself
+	$(CARGO) build --workspace --all-targets
+	target/debug/hookmill dev --demo
+
+lint: ## format, clippy, import rules
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --all --check --manifest-path transforms/Cargo.toml
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --package hookmill-tests --test all -- structure::
+
+test: setup peers lint build ## everything: set-up, lint, build, all tests
+	$(CARGO) test --manifest-path transforms/Cargo.toml
+	$(CARGO) test --workspace
+
+bench: setup ## measure (release build): each stage alone, and the end-to-end ratios
+	$(CARGO) build --release --package hookmill
+	$(CARGO) bench --workspace
+
+clean-tools: ## remove what setup fetched
+	rm -rf .tools
