@@ -51,7 +51,7 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     let mut process = assemble::process(global)?;
     let folder = tempfile::tempdir().map_err(|error| failed(&error))?;
     let server = NatsServer::start(folder.path(), None).await?;
-    process.nats.url = vec![server.url().to_owned()];
+    process.nats.url = server.url().to_owned();
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| failed(&error))?;
     println!("nats-server at {}, in a temporary folder", server.url());

@@ -31,7 +31,7 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     let mut process = assemble::process(global)?;
     let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(".hookmill"));
     let server = NatsServer::start(&folder, Some(4222)).await?;
-    process.nats.url = vec![server.url().to_owned()];
+    process.nats.url = server.url().to_owned();
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;
     println!("nats-server at {} keeps its events in {}", server.url(), folder.display());
@@ -76,9 +76,9 @@ async fn start(
     prepared: assemble::Prepared,
     onlooker: Option<Onlooker>,
 ) -> Result<Arc<Engine>, Failure> {
-    let mut allow = process.egress_allow.clone();
+    let mut allow = process.egress.allow.clone();
     allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse::<ipnet::IpNet>().ok()));
-    let client = egress::ClientSettings { allow, deny: process.egress_deny.clone(), extra_ca: None };
+    let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
     let pipelines = prepared.pipelines(nats, &client);
