@@ -84,6 +84,7 @@ pub enum Lost {
 }
 
 /// What a pull says.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, never kept")]
 #[derive(Debug)]
 pub enum PullEvent {
     /// A message.

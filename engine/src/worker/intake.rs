@@ -198,15 +198,12 @@ impl Engine {
         abort_if_marked(&message);
         let max_payload = self.nats.max_payload();
         let admit = AssertUnwindSafe(|| pipeline.admit(message.clone(), source, generation, max_payload));
-        let admitted = match std::panic::catch_unwind(admit) {
-            Ok(admitted) => admitted,
-            Err(_) => {
-                let detail = "the engine failed at this message (a panic); please report it";
-                let (code, reason) = (Code::Internal, Reason::CrashLoop);
-                let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
-                let task = pipeline.whole(message, source, generation, EventRef::default());
-                return self.reject(pipeline, task, fault, hold).await;
-            }
+        let Ok(admitted) = std::panic::catch_unwind(admit) else {
+            let detail = "the engine failed at this message (a panic); please report it";
+            let (code, reason) = (Code::Internal, Reason::CrashLoop);
+            let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
+            let task = pipeline.whole(message, source, generation, EventRef::default());
+            return self.reject(pipeline, task, fault, hold).await;
         };
         let (tasks, filtered) = match admitted {
             Admitted::Tasks { tasks, filtered } => (tasks, filtered),
@@ -381,10 +378,10 @@ fn reserve(room: &Arc<Semaphore>, reserved: &mut Option<OwnedSemaphorePermit>, m
 /// In builds for tests, a message that carries the marker of `HOOKMILL_TEST_ABORT` ends the process.
 #[cfg(debug_assertions)]
 fn abort_if_marked(message: &SourceMessage) {
-    if let Ok(marker) = std::env::var("HOOKMILL_TEST_ABORT") {
-        if contains(&message.body, marker.as_bytes()) {
-            std::process::abort();
-        }
+    if let Ok(marker) = std::env::var("HOOKMILL_TEST_ABORT")
+        && contains(&message.body, marker.as_bytes())
+    {
+        std::process::abort();
     }
 }
 

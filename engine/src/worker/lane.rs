@@ -245,10 +245,11 @@ impl Lane {
     pub fn set_record(&self, record: Option<&LaneRecord>, now: Timestamp) {
         let mut state = self.state();
         let mode = record.map_or(LaneMode::Active, |record| record.state);
-        if let (LaneMode::Open, Some(record), false) = (mode, record, state.circuit.is_open()) {
-            if state.spilling && state.record != LaneMode::Open {
-                state.circuit = Circuit::reopened(Timestamp::from_unix_nanos(record.since), now);
-            }
+        if let (LaneMode::Open, Some(record), false) = (mode, record, state.circuit.is_open())
+            && state.spilling
+            && state.record != LaneMode::Open
+        {
+            state.circuit = Circuit::reopened(Timestamp::from_unix_nanos(record.since), now);
         }
         if mode == LaneMode::Paused {
             state.circuit = Circuit::default();
