@@ -83,6 +83,12 @@ impl Engine {
         let prefix = self.nats.prefix();
         let counts = self.nats.counts(&prefix.lanes(), &prefix.lane_all(pipeline.name.as_str())).await;
         let Ok(counts) = counts else { return };
+        for name in self.lanes.get(&pipeline.name).into_iter().flat_map(|lanes| lanes.keys()) {
+            if !counts.contains_key(&prefix.lane(pipeline.name.as_str(), name.as_str())) {
+                let labels = [("pipeline", pipeline.name.to_string()), ("subscription", name.to_string())];
+                gauge!(names::LANE_BACKLOG, &labels).set(0.0);
+            }
+        }
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
             if token == "_" {
