@@ -2,4 +2,5 @@
 
 mod foreign;
 mod harness;
+mod rollout;
 mod structure;
