@@ -2,4 +2,5 @@
 
 mod foreign;
 mod harness;
+mod lifecycle;
 mod structure;
