@@ -19,7 +19,8 @@ impl Engine {
     /// Starts everything of this file.
     pub(super) fn keep_house(self: &Arc<Self>) {
         let engine = self.clone();
-        self.tracker.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
+        // What is held is kept in progress for as long as running attempts drain.
+        self.keepers.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(PROGRESS_EVERY).await;
                 engine.holds.progress().await;

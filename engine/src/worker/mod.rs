@@ -95,6 +95,8 @@ pub struct Engine {
     waiting: AtomicU64,
     onlooker: Option<Onlooker>,
     tracker: TaskTracker,
+    /// What serves the others until they have ended; the drain doesn't wait for it.
+    keepers: TaskTracker,
     /// Ends intake.
     stop: CancellationToken,
     /// Ends every wait for a store.
@@ -140,6 +142,7 @@ impl Engine {
             waiting: AtomicU64::new(0),
             onlooker,
             tracker: TaskTracker::new(),
+            keepers: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut_off,
         });
@@ -162,6 +165,8 @@ impl Engine {
             );
         }
         self.cut_off.cancel();
+        self.keepers.close();
+        self.keepers.wait().await;
         self.nats.flush().await;
         self.keep_floors().await;
         self.nats.flush().await;
