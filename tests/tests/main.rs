@@ -1,6 +1,8 @@
 //! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
 
+mod demo;
 mod foreign;
 mod harness;
 mod rollout;
+mod shutdown;
 mod structure;
