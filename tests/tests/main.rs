@@ -1,3 +1,8 @@
 //! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
 
+mod commands;
+mod dlq;
 mod harness;
+mod lifecycle;
+mod mill;
+mod source;
