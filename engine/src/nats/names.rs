@@ -71,6 +71,11 @@ impl Prefix {
         format!("{}.due.{pipeline}.>", self.subject)
     }
 
+    /// Everything due in any pipeline.
+    pub fn due_every(&self) -> String {
+        format!("{}.due.>", self.subject)
+    }
+
     /// Everything that waits in a pipeline.
     pub fn wait_all(&self, pipeline: &str, subscription: &str) -> String {
         format!("{}.wait.{pipeline}.{subscription}.>", self.subject)

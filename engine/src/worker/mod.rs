@@ -95,6 +95,8 @@ pub struct Engine {
     waiting: AtomicU64,
     onlooker: Option<Onlooker>,
     tracker: TaskTracker,
+    /// What goes on until the last attempt has ended, and is not waited for: progress acks.
+    keepers: TaskTracker,
     /// Ends intake.
     stop: CancellationToken,
     /// Ends every wait for a store.
@@ -140,6 +142,7 @@ impl Engine {
             waiting: AtomicU64::new(0),
             onlooker,
             tracker: TaskTracker::new(),
+            keepers: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut_off,
         });
