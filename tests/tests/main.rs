@@ -2,7 +2,10 @@
 
 mod commands;
 mod dlq;
+mod foreign;
 mod harness;
 mod lifecycle;
 mod mill;
+mod rollout;
 mod source;
+mod structure;

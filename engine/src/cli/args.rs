@@ -25,7 +25,7 @@ pub(crate) struct Global {
     /// The process's own settings [default: hookmill.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// NATS servers, comma separated [default: nats://127.0.0.1:4222]
+    /// NATS servers, comma separated [default: <nats://127.0.0.1:4222>]
     #[arg(long, global = true, env = "NATS_URL", value_name = "URL")]
     pub(crate) nats: Option<String>,
     /// Prefix of streams, subjects and consumers [default: hookmill]
@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Report every problem of every pipeline file
     Check(CheckArgs),
-    /// Make all streams, HOOKMILL_EVENTS among them
+    /// Make all streams, `HOOKMILL_EVENTS` among them
     Init,
     /// Publish CloudEvents from files and wait for the acks
     Publish(PublishArgs),

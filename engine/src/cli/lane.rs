@@ -85,8 +85,8 @@ async fn list(
         let Some(lane) = of(&subject) else { continue };
         rows.entry(lane).or_default().backlog += count;
     }
-    // What has fired for a pipeline that nobody runs lies on its due subject.
-    for filter in [prefix.wait_all("*", "*"), prefix.due_every()] {
+    // What is due and taken by nobody (its pipeline is gone) waits as well.
+    for filter in [prefix.wait_all("*", "*"), prefix.due_of("*", "*")] {
         let waits = nats.counts(&prefix.retries(), &filter).await;
         for (subject, count) in waits.map_err(|error| Failure::failed(&error))? {
             let Some(lane) = of(&subject) else { continue };

@@ -33,7 +33,9 @@ pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Fa
         let (found, errors) = read(file)?;
         items.extend(found);
         problems += errors.len();
-        errors.iter().for_each(|error| eprintln!("error: {error}"));
+        for error in &errors {
+            eprintln!("error: {error}");
+        }
     }
     if problems > 0 {
         return Err(Failure::Usage(format!("nothing published: {problems} of the events can't be read")));

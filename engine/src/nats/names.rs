@@ -71,9 +71,9 @@ impl Prefix {
         format!("{}.due.{pipeline}.>", self.subject)
     }
 
-    /// Everything due in any pipeline.
-    pub fn due_every(&self) -> String {
-        format!("{}.due.>", self.subject)
+    /// Everything due of a subscription; `*` for all.
+    pub fn due_of(&self, pipeline: &str, subscription: &str) -> String {
+        format!("{}.due.{pipeline}.{subscription}", self.subject)
     }
 
     /// Everything that waits in a pipeline.
