@@ -11,7 +11,11 @@ pub(crate) async fn init(global: &Global) -> Result<(), Failure> {
     nats.ensure_streams(process.limits.lane).await.map_err(|error| Failure::failed(&error))?;
     let prefix = nats.prefix();
     for stream in [prefix.events(), prefix.retries(), prefix.lanes(), prefix.dlq(), prefix.registry()] {
-        println!("{stream}");
+        if global.json {
+            println!("{}", serde_json::json!({ "stream": stream }));
+        } else {
+            println!("{stream}");
+        }
     }
     Ok(())
 }

@@ -37,18 +37,27 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
-    let engine =
-        Engine::start(nats, pipelines, limits, None).await.map_err(|error| Failure::failed(&error))?;
+    let engine = tokio::select! {
+        engine = Engine::start(nats, pipelines, limits, None) => engine.map_err(|error| Failure::failed(&error))?,
+        () = signals.next() => return Ok(()),
+    };
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
     let stop = CancellationToken::new();
     let served = listener.serve(engine.clone(), metrics, stop.clone());
     let work = async {
-        engine.ready().await;
-        tracing::info!("ready");
-        while signals.next_or_hangup().await {
-            tracing::info!("SIGHUP: the files of this engine are put into force");
-            engine.claim().await;
-        }
+        // What keeps it from becoming ready may last: it hears signals all the same.
+        let ready = async {
+            engine.ready().await;
+            tracing::info!("ready");
+            std::future::pending().await
+        };
+        let hear = async {
+            while signals.next_or_hangup().await {
+                tracing::info!("SIGHUP: the files of this engine are put into force");
+                engine.claim().await;
+            }
+        };
+        tokio::select! { () = hear => {} () = ready => {} }
         tracing::info!("stopping: no new messages, running attempts come to their end");
         tokio::select! {
             () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }

@@ -16,7 +16,9 @@ pub const DELIVERY_ATTEMPTS: &str = "hookmill_delivery_attempts_total";
 pub const DELIVERY_DURATION: &str = "hookmill_delivery_duration_seconds";
 /// Stored in the source to delivered, `{pipeline,subscription}`.
 pub const EVENT_AGE: &str = "hookmill_event_age_seconds";
-/// Failed steps, `{pipeline,subscription,kind}`.
+/// Length of one call of a step, its instance included, `{pipeline,subscription,step}` (from 0).
+pub const STEP_DURATION: &str = "hookmill_step_duration_seconds";
+/// Failed steps, `{pipeline,subscription,step,kind}`.
 pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
 /// Tasks in a lane, `{pipeline,subscription}`.
 pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
@@ -52,6 +54,7 @@ fn describe() {
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
     describe_histogram!(DELIVERY_DURATION, metrics::Unit::Seconds, "length of an attempt");
     describe_histogram!(EVENT_AGE, metrics::Unit::Seconds, "from stored in the source to delivered");
+    describe_histogram!(STEP_DURATION, metrics::Unit::Seconds, "length of one call of a step");
     describe_counter!(STEP_FAILURES, "steps that failed");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
     describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled");

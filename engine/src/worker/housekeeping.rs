@@ -64,11 +64,7 @@ impl Engine {
             gauge!(names::DEAD_LETTERS).set(as_gauge(dead));
         }
         for lane in self.all_lanes() {
-            let labels = [
-                ("pipeline", lane.pipeline.name.to_string()),
-                ("subscription", lane.subscription.name.to_string()),
-            ];
-            gauge!(names::LANE_STATE, &labels).set(f64::from(lane.gauge()));
+            gauge!(names::LANE_STATE, &lane_labels(lane)).set(f64::from(lane.gauge()));
         }
     }
 
@@ -83,6 +79,13 @@ impl Engine {
         let prefix = self.nats.prefix();
         let counts = self.nats.counts(&prefix.lanes(), &prefix.lane_all(pipeline.name.as_str())).await;
         let Ok(counts) = counts else { return };
+        for lane in self.all_lanes().filter(|lane| lane.pipeline.name == pipeline.name) {
+            let (subscription, labels) = (&lane.subscription.name, lane_labels(lane));
+            let subject = prefix.lane(pipeline.name.as_str(), subscription.as_str());
+            // A lane that has been drained is in no answer any more.
+            let count = counts.get(&subject).copied().unwrap_or(0);
+            gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
+        }
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
             if token == "_" {
@@ -91,8 +94,6 @@ impl Engine {
                 }
                 continue;
             }
-            let labels = [("pipeline", pipeline.name.to_string()), ("subscription", token.to_owned())];
-            gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
             let lane = Name::new(token).ok().and_then(|name| self.lane_named(&pipeline.name, &name));
             if let Some(lane) = lane.filter(|_| count > 0) {
                 self.begin_to_spill(&lane);
@@ -194,6 +195,10 @@ impl Engine {
         let next = crate::model::Next::Filtered(crate::model::Filtered::Filter);
         onlooker(&super::Seen { task: &task, next: &next, at: Timestamp::now() });
     }
+}
+
+fn lane_labels(lane: &Lane) -> [(&'static str, String); 2] {
+    [("pipeline", lane.pipeline.name.to_string()), ("subscription", lane.subscription.name.to_string())]
 }
 
 fn as_gauge(count: u64) -> f64 {
