@@ -82,10 +82,13 @@ async fn list(
         let Some(lane) = of(&subject) else { continue };
         rows.entry(lane).or_default().backlog += count;
     }
-    let waits = nats.counts(&prefix.retries(), &prefix.wait_all("*", "*")).await;
-    for (subject, count) in waits.map_err(|error| Failure::failed(&error))? {
-        let Some(lane) = of(&subject) else { continue };
-        rows.entry(lane).or_default().waiting += count;
+    // What is due and taken by nobody (its pipeline is gone) waits as well.
+    for filter in [prefix.wait_all("*", "*"), prefix.due_of("*", "*")] {
+        let waits = nats.counts(&prefix.retries(), &filter).await;
+        for (subject, count) in waits.map_err(|error| Failure::failed(&error))? {
+            let Some(lane) = of(&subject) else { continue };
+            rows.entry(lane).or_default().waiting += count;
+        }
     }
     let mut lines = Vec::new();
     for ((pipeline, subscription), row) in rows {

@@ -183,11 +183,15 @@ impl Engine {
                 Next::Onward(onward) => {
                     let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
                     match self.storing.wait(&onward, due, lease).await {
-                        Put::Stored(sequence) => lease = Some(sequence),
+                        Put::Stored(sequence) => {
+                            lease = Some(sequence);
+                            ticket.settle_so_far().await;
+                        }
+                        Put::Elsewhere => ticket.settle_so_far().await,
                         Put::Stopped => return,
-                        Put::Elsewhere | Put::TooLarge | Put::Full => {}
+                        // Held on by what it came from, with progress acks.
+                        Put::TooLarge | Put::Full => {}
                     }
-                    ticket.settle_so_far().await;
                     task = onward;
                 }
                 Next::Delivered { .. } => {
@@ -366,14 +370,15 @@ impl Engine {
         for other in holds {
             hold.also(other);
         }
-        self.enter_one_by_one(children, hold);
+        // What is resumed may have been split before; its outputs may wait already.
+        self.enter_one_by_one(children, hold, task.attempt > 0);
     }
 
-    fn enter_one_by_one(self: &Arc<Self>, children: Vec<Task>, hold: Hold) {
+    fn enter_one_by_one(self: &Arc<Self>, children: Vec<Task>, hold: Hold, again: bool) {
         let engine = self.clone();
         self.tracker.spawn(async move {
             for child in children {
-                if let Some(ready) = engine.enter(child, hold.share(), false).await {
+                if let Some(ready) = engine.enter(child, hold.share(), again).await {
                     engine.spawn_attempt(ready);
                 }
             }

@@ -19,8 +19,8 @@ impl Engine {
     /// Starts everything of this file.
     pub(super) fn keep_house(self: &Arc<Self>) {
         let engine = self.clone();
-        // What is held is kept in progress for as long as running attempts drain.
-        self.keepers.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
+        // Goes on while attempts come to their end at shutdown, so it is none of what that waits for.
+        self.house.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(PROGRESS_EVERY).await;
                 engine.holds.progress().await;
@@ -132,7 +132,7 @@ impl Engine {
                 continue;
             };
             if let Some(lane) = self.lane_named(&pipeline, &subscription) {
-                lane.set_record(change.record.as_ref(), Timestamp::now());
+                lane.set_record(change.record.as_ref());
             }
         }
     }
@@ -155,6 +155,9 @@ impl Engine {
         } else {
             tracing::info!(%pipeline, %subscription, "circuit closed");
         }
+        if lane.is_stopped() {
+            return;
+        }
         let registry = self.registry.clone();
         self.tracker.spawn(async move {
             let kept = match opened {
@@ -176,7 +179,7 @@ impl Engine {
         tracing::warn!(%pipeline, %subscription, "endpoint answered 410 Gone, lane disabled; `hookmill lane resume` starts it again");
         let why = "the endpoint answered 410 Gone".to_owned();
         let record = LaneRecord { state: LaneMode::Disabled, why, since: Timestamp::now().unix_nanos() };
-        lane.set_record(Some(&record), Timestamp::now());
+        lane.set_record(Some(&record));
         if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await {
             tracing::warn!(%error, "the lane's state was not kept, it holds for this engine alone");
         }

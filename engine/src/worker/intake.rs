@@ -125,7 +125,9 @@ impl Engine {
                 reserve(room, &mut reserved, BATCH);
                 let more = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) - asked;
                 if more > 0 {
-                    pull.ask(more).await;
+                    if !pull.ask(more).await {
+                        return Some(Lost::Closed);
+                    }
                     self.health.set(part, None);
                 }
             }

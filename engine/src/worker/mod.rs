@@ -95,8 +95,8 @@ pub struct Engine {
     waiting: AtomicU64,
     onlooker: Option<Onlooker>,
     tracker: TaskTracker,
-    /// What serves the others until they have ended; the drain doesn't wait for it.
-    keepers: TaskTracker,
+    /// What has to go on until the very end.
+    house: TaskTracker,
     /// Ends intake.
     stop: CancellationToken,
     /// Ends every wait for a store.
@@ -123,6 +123,10 @@ impl Engine {
             let of_pipeline = lanes.entry(pipeline.name.clone()).or_default();
             for subscription in pipeline.subscriptions() {
                 let lane = Lane::new(pipeline.clone(), subscription.clone());
+                let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
+                if let Some(record) = kept {
+                    lane.restore(&record, Timestamp::now());
+                }
                 of_pipeline.insert(subscription.name.clone(), Arc::new(lane));
             }
             health.expect(Part::Source(&pipeline.name));
@@ -142,7 +146,7 @@ impl Engine {
             waiting: AtomicU64::new(0),
             onlooker,
             tracker: TaskTracker::new(),
-            keepers: TaskTracker::new(),
+            house: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut_off,
         });
@@ -165,8 +169,6 @@ impl Engine {
             );
         }
         self.cut_off.cancel();
-        self.keepers.close();
-        self.keepers.wait().await;
         self.nats.flush().await;
         self.keep_floors().await;
         self.nats.flush().await;
