@@ -2,5 +2,5 @@
 
 mod foreign;
 mod harness;
-mod lifecycle;
+mod rollout;
 mod structure;

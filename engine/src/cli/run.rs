@@ -45,7 +45,10 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let work = async {
         engine.ready().await;
         tracing::info!("ready");
-        signals.next().await;
+        while signals.next_or_hangup().await {
+            tracing::info!("SIGHUP: the files of this engine are put into force");
+            engine.claim().await;
+        }
         tracing::info!("stopping: no new messages, running attempts come to their end");
         tokio::select! {
             () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
@@ -64,11 +67,26 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let listen = |kind| signal(kind);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one: true for SIGHUP, false for those that end the program.
+    async fn next_or_hangup(&mut self) -> bool {
+        tokio::select! {
+            _ = self.interrupt.recv() => false,
+            _ = self.terminate.recv() => false,
+            _ = self.hangup.recv() => true,
+        }
     }
 
     /// The next one of either.
