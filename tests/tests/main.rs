@@ -2,5 +2,6 @@
 
 mod foreign;
 mod harness;
+mod lifecycle;
 mod rollout;
 mod structure;
