@@ -12,7 +12,6 @@ use crate::nats::Nats;
 use crate::nats::letters::{Letter, Selection};
 
 pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let process = assemble::process(global)?;
     let nats = assemble::connect(&process).await?;
     match command {

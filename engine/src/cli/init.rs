@@ -4,7 +4,6 @@ use super::args::Global;
 use super::{Failure, assemble};
 
 pub(crate) async fn init(global: &Global) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let process = assemble::process(global)?;
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;

@@ -13,7 +13,6 @@ use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::nats::{Nats, Registry};
 
 pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let process = assemble::process(global)?;
     let nats = assemble::connect(&process).await?;
     let registry = Registry::open(&nats).await.map_err(|error| Failure::failed(&error))?;

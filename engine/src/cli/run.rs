@@ -9,14 +9,13 @@ use super::args::{Global, RunArgs};
 use super::{Failure, assemble};
 use crate::egress;
 use crate::server::Listener;
-use crate::telemetry::{logs, metrics};
+use crate::telemetry::metrics;
 use crate::worker::{Engine, Limits};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
-    logs::install("info");
     let metrics = metrics::install();
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
     let process = assemble::process(global)?;

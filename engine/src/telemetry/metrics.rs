@@ -31,6 +31,9 @@ pub const WAITING: &str = "hookmill_waiting";
 /// Messages in the dead-letter stream.
 pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
 
+/// Age of the oldest dead letter, in seconds; it is removed at 30 days.
+pub const DEAD_LETTERS_OLDEST: &str = "hookmill_dead_letters_oldest_seconds";
+
 /// Buckets of durations, in seconds.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 
@@ -60,5 +63,6 @@ fn describe() {
     describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled");
     describe_gauge!(IN_FLIGHT, "messages held by this engine");
     describe_gauge!(WAITING, "tasks that wait for their next attempt");
+    describe_gauge!(DEAD_LETTERS_OLDEST, metrics::Unit::Seconds, "age of the oldest dead letter");
     describe_gauge!(DEAD_LETTERS, "messages in the dead-letter stream");
 }

@@ -12,8 +12,12 @@ use super::lane::Lane;
 use super::{Engine, FLOOR_EVERY};
 use crate::model::{Name, SourceRef, Timestamp};
 use crate::nats::registry::{LaneMode, LaneRecord};
+use crate::nats::streams::DLQ_AGE;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics as names;
+
+/// How long before their removal dead letters are spoken of.
+const AGES_OUT_SOON: Duration = Duration::from_secs(3 * 86_400);
 
 impl Engine {
     /// Starts everything of this file.
@@ -63,8 +67,25 @@ impl Engine {
         if let Ok(dead) = self.nats.stream_messages(&prefix.dlq()).await {
             gauge!(names::DEAD_LETTERS).set(as_gauge(dead));
         }
+        self.watch_oldest_dead_letter().await;
         for lane in self.all_lanes() {
             gauge!(names::LANE_STATE, &lane_labels(lane)).set(f64::from(lane.gauge()));
+        }
+    }
+
+    /// Dead letters are kept for a time only: says so while there is still time.
+    async fn watch_oldest_dead_letter(&self) {
+        let (stream, subjects) = (self.nats.prefix().dlq(), self.nats.prefix().dlq_subjects());
+        let Ok(oldest) = self.nats.next_on(&stream, &subjects, 1).await else { return };
+        let age = oldest.map_or(Duration::ZERO, |oldest| Timestamp::now().since(oldest.time));
+        gauge!(names::DEAD_LETTERS_OLDEST).set(age.as_secs_f64());
+        let soon = age > DLQ_AGE.saturating_sub(AGES_OUT_SOON);
+        if soon && !self.ages_out.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "dead letters will be removed within 3 days because of their age; `hookmill dlq list --older-than 27d` shows them"
+            );
+        } else if !soon {
+            self.ages_out.store(false, Ordering::Relaxed);
         }
     }
 

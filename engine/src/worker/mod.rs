@@ -18,7 +18,7 @@ mod suspects;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -97,6 +97,8 @@ pub struct Engine {
     health: Health,
     limits: Limits,
     waiting: AtomicU64,
+    /// Whether it was said that dead letters age out soon.
+    ages_out: AtomicBool,
     onlooker: Option<Onlooker>,
     tracker: TaskTracker,
     /// What has to go on until the very end.
@@ -153,6 +155,7 @@ impl Engine {
             health,
             limits,
             waiting: AtomicU64::new(0),
+            ages_out: AtomicBool::new(false),
             onlooker,
             tracker: TaskTracker::new(),
             house: TaskTracker::new(),
