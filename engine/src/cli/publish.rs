@@ -26,7 +26,6 @@ pub(crate) struct Item {
 }
 
 pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let mut items = Vec::new();
     let mut problems = 0;
     for file in &args.files {

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::health::Part;
 use super::held::Hold;
+use super::revision::{Force, overruled};
 use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, Turn};
 use super::{Engine, FLOOR_EVERY};
@@ -26,10 +27,17 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 impl Engine {
     /// Takes a pipeline's source messages until the engine stops; finds its place again whenever it is lost.
-    pub(super) async fn run_source(self: Arc<Self>, pipeline: Arc<Pipeline>) {
+    pub(super) async fn run_source(
+        self: Arc<Self>,
+        pipeline: Arc<Pipeline>,
+        mut force: tokio::sync::watch::Receiver<Force>,
+    ) {
         let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
+            if self.unless_stopped(self.in_force(&pipeline, &mut force)).await.is_none() {
+                return;
+            }
             let prepared = source::prepare(&self.nats, &self.registry, &pipeline.name, &pipeline.source);
             let place = match self.unless_stopped(prepared).await {
                 None => return,
@@ -57,7 +65,11 @@ impl Engine {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.tracker.spawn(engine.take_source(pipeline, delivered, permit));
             });
-            let lost = tokio::select! { lost = pump => lost, () = floors => None };
+            let lost = tokio::select! {
+                lost = pump => lost,
+                () = floors => None,
+                () = overruled(&mut force) => continue,
+            };
             let Some(lost) = lost else { break };
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
