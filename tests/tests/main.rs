@@ -5,7 +5,6 @@ mod demo;
 mod dlq;
 mod foreign;
 mod harness;
-mod lifecycle;
 mod mill;
 mod rollout;
 mod shutdown;
