@@ -5,6 +5,7 @@ mod demo;
 mod dlq;
 mod foreign;
 mod harness;
+mod held;
 mod mill;
 mod rollout;
 mod shutdown;

@@ -148,7 +148,10 @@ impl Engine {
                     self.storing.gate.opened().await;
                     room.clone().acquire_owned().await.ok()
                 };
-                reserved = match reserved.take().filter(|_| self.storing.gate.is_open()) {
+                // Room of which nothing is left is none: with it this would turn without ever waiting.
+                let usable =
+                    |have: &OwnedSemaphorePermit| have.num_permits() > 0 && self.storing.gate.is_open();
+                reserved = match reserved.take().filter(usable) {
                     Some(have) => Some(have),
                     None => self.unless_stopped(wait).await?,
                 };
@@ -232,9 +235,11 @@ impl Engine {
             }
             self.saw_filtered(pipeline, name, source);
         }
-        let shares = tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again));
-        futures_util::future::join_all(shares).await;
+        let shares: Vec<_> =
+            tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again)).collect();
+        // Now: the message is held by its tasks alone and let go as soon as each has its end or its lease.
         hold.settle().await;
+        futures_util::future::join_all(shares).await;
     }
 
     /// Dead-letters a message for the pipeline as a whole.
@@ -274,6 +279,10 @@ impl Engine {
             Ok(task) => task,
             Err(error) => {
                 tracing::error!(pipeline = %pipeline.name, subscription = token, %error, "a stored task can't be read, it is left in its lane");
+                // What lies there already is let go of, not stored there once more: it comes again later.
+                if *place.stream == *self.nats.prefix().lanes() {
+                    return;
+                }
                 return self.park_bytes(&pipeline, &token, message, hold).await;
             }
         };
