@@ -6,7 +6,6 @@ mod dlq;
 mod foreign;
 mod harness;
 mod held;
-mod lifecycle;
 mod mill;
 mod rollout;
 mod shutdown;
