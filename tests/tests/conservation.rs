@@ -25,7 +25,8 @@ fn event(number: usize) -> Message {
         500..1000 => match number % 3 {
             0 => structured.header("Nats-Msg-Id", &format!("own-{number}")),
             1 => structured.header("Nats-Expected-Stream", "HOOKMILL_EVENTS"),
-            _ => structured.header("Nats-Schedule-Next", "purge"),
+            // What a message that the server's scheduler has fired looks like.
+            _ => structured.header("Nats-Scheduler", "events.schedule").header("Nats-Schedule-Next", "purge"),
         },
         _ if number.is_multiple_of(2) => structured,
         _ => events::binary(number),
@@ -37,7 +38,14 @@ async fn every_event_ends_for_every_subscription_though_engine_and_server_are_ki
     let _alone = HEAVY.lock().await;
     let mut server = NatsServer::start().await;
     let jetstream = server.jetstream().await;
-    events::make_source_stream(&jetstream).await;
+    // With schedules of the publishers' own, or the server would not take their headers.
+    let config = async_nats::jetstream::stream::Config {
+        name: "HOOKMILL_EVENTS".into(),
+        subjects: vec!["events.>".into()],
+        allow_message_schedules: true,
+        ..Default::default()
+    };
+    jetstream.create_stream(config).await.expect("the source stream can be made");
     let sequences = events::publish_all(&jetstream, (0..EVENTS).map(event)).await;
     let steady = Endpoint::start(behaviour::always(200)).await;
     let shaky = Endpoint::start(behaviour::fail_share(30, 500)).await;
