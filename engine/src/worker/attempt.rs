@@ -120,9 +120,10 @@ impl Engine {
         self: &Arc<Self>,
         lane: &Arc<Lane>,
         mut task: Task,
-        ticket: Ticket,
+        mut ticket: Ticket,
         lease: Option<u64>,
     ) {
+        ticket.close();
         task.left = Some(lane.subscription.retry.left(task.attempt));
         loop {
             if lane.spill() {
@@ -259,7 +260,7 @@ impl Engine {
         let subscription = &lane.subscription;
         let deadline = subscription.deadline(task);
         let moment = Moment { clock: Timestamp::now, draw: rand::random() };
-        let advance = lane.pipeline.advance(subscription, task.clone(), moment);
+        let advance = abort_late_if_marked(task, lane.pipeline.advance(subscription, task.clone(), moment));
         let advance = timeout(deadline, AssertUnwindSafe(advance).catch_unwind());
         tokio::pin!(advance);
         let done = if let Ok(done) = timeout(LEASE_AFTER, &mut advance).await {
@@ -298,12 +299,13 @@ impl Engine {
         lane: &Arc<Lane>,
         task: Task,
         due: Timestamp,
-        ticket: Ticket,
+        mut ticket: Ticket,
         lease: Option<u64>,
     ) {
         if self.waiting_is_full() {
             return self.store_in_lane(lane, task, ticket, lease).await;
         }
+        ticket.close();
         let mut put = self.storing.wait(&task, due, lease).await;
         if let (Put::TooLarge, Some(small)) = (put, smaller(&task)) {
             put = self.storing.wait(&small, due, lease).await;
@@ -436,4 +438,19 @@ fn leased(task: &Task) -> Task {
 
 fn too_large(detail: &str) -> Fault {
     Fault::never(Stage::Deliver, Code::TooLarge, Whose::Operator, Reason::TooLarge, detail)
+}
+
+/// In builds for tests, an attempt at an event whose id is in `HOOKMILL_TEST_ABORT_LATE` ends the process after 2 s.
+#[cfg(debug_assertions)]
+async fn abort_late_if_marked<F: Future>(task: &Task, attempt: F) -> F::Output {
+    if !std::env::var("HOOKMILL_TEST_ABORT_LATE").is_ok_and(|id| id == task.event.id) {
+        return attempt.await;
+    }
+    let late = tokio::time::sleep(Duration::from_secs(2));
+    tokio::select! { output = attempt => output, () = late => std::process::abort() }
+}
+
+#[cfg(not(debug_assertions))]
+async fn abort_late_if_marked<F: Future>(_task: &Task, attempt: F) -> F::Output {
+    attempt.await
 }

@@ -53,7 +53,7 @@ impl Engine {
                     self.look_later(lane, LOOK_EVERY).await;
                 }
                 Plan::Probe { since, probe_at } => {
-                    self.expire(lane, &stream, &subject, &consumer, since).await?;
+                    self.expire(lane, &stream, &subject, &consumer, since, probe_at).await?;
                     let now = Timestamp::now();
                     if now < probe_at {
                         self.look_later(lane, probe_at.since(now).min(LOOK_EVERY)).await;
@@ -221,7 +221,8 @@ impl Engine {
     }
 
     /// While a circuit is open: what has waited in the lane for as long as was left of its schedule is at its end.
-    /// Looks at the head through the stream, because a look through the consumer would count as a delivery.
+    /// Looks at the head through the stream, because a look through the consumer would count as a delivery. Leaves off when
+    /// a probe is due, so that a lane into which more comes than can be dead-lettered still learns that its endpoint is back.
     async fn expire(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
@@ -229,9 +230,10 @@ impl Engine {
         subject: &str,
         consumer: &str,
         since: Timestamp,
+        probe_at: Timestamp,
     ) -> Result<(), String> {
         let mut pull: Option<Pull> = None;
-        while !self.stop.is_cancelled() {
+        while !self.stop.is_cancelled() && Timestamp::now() < probe_at {
             let head = self.nats.next_on(stream, subject, 1).await.map_err(|error| error.to_string())?;
             let Some(head) = head else { return Ok(()) };
             if !has_expired(lane, &head.headers, &head.body, head.time, since) {

@@ -47,7 +47,13 @@ impl Holds {
 #[expect(clippy::large_enum_variant, reason = "leases are rare, messages are not")]
 enum Release {
     Message(Acker),
-    Lease { nats: Nats, stream: String, sequence: u64 },
+    Lease {
+        nats: Nats,
+        stream: String,
+        sequence: u64,
+    },
+    #[cfg(test)]
+    Nothing,
 }
 
 struct Inner {
@@ -88,6 +94,12 @@ impl Hold {
     pub fn lease(holds: &Arc<Holds>, nats: Nats, stream: String, sequence: u64) -> Self {
         let id = holds.next.fetch_add(1, Ordering::Relaxed);
         Self::new(holds, id, Release::Lease { nats, stream, sequence }, None)
+    }
+
+    /// Holds nothing.
+    #[cfg(test)]
+    pub fn nothing(holds: &Arc<Holds>) -> Self {
+        Self::new(holds, 0, Release::Nothing, None)
     }
 
     fn new(holds: &Arc<Holds>, id: u64, release: Release, room: Option<OwnedSemaphorePermit>) -> Self {
@@ -136,6 +148,8 @@ impl Hold {
             Release::Lease { nats, stream, sequence } => {
                 super::storing::delete_lease(nats, stream, *sequence).await;
             }
+            #[cfg(test)]
+            Release::Nothing => {}
         }
         let also = std::mem::take(&mut *self.inner.also.lock().unwrap_or_else(PoisonError::into_inner));
         for other in also {

@@ -1,5 +1,8 @@
 //! Attempts that run (or wait for a slot) in this engine, by task key and generation. A copy of such a task that comes
 //! meanwhile is not started: it is settled by that attempt's outcome.
+//!
+//! An attempt is closed before its task is stored as something that goes on (a wait, a place in a lane): what comes from
+//! then on may be that very thing, fired or drained at once, and to settle it with the old attempt would lose the task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +22,8 @@ pub struct Running {
 pub struct Ticket {
     running: Running,
     id: Option<Id>,
+    /// What was held when it was closed.
+    closed: Vec<Hold>,
 }
 
 impl Running {
@@ -31,7 +36,7 @@ impl Running {
             return None;
         }
         inner.insert(id.clone(), vec![hold]);
-        Some(Ticket { running: self.clone(), id: Some(id) })
+        Some(Ticket { running: self.clone(), id: Some(id), closed: Vec::new() })
     }
 
     /// Attempts now.
@@ -52,6 +57,12 @@ impl Ticket {
         }
     }
 
+    /// The task is about to be stored as something that goes on: a copy that comes from now on is an attempt of its own.
+    pub fn close(&mut self) {
+        let holds = self.take();
+        self.closed = holds;
+    }
+
     /// The attempt has its outcome, stored: settles everything.
     pub async fn settle(mut self) {
         for hold in self.take() {
@@ -65,7 +76,7 @@ impl Ticket {
     }
 
     fn take(&mut self) -> Vec<Hold> {
-        let Some(id) = self.id.take() else { return Vec::new() };
+        let Some(id) = self.id.take() else { return std::mem::take(&mut self.closed) };
         self.running.inner.lock().unwrap_or_else(PoisonError::into_inner).remove(&id).unwrap_or_default()
     }
 }
@@ -74,5 +85,59 @@ impl Drop for Ticket {
     /// Without an outcome the holds are dropped unsettled, and their messages come again.
     fn drop(&mut self) {
         drop(self.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EventRef, Name, SourceMessage, SourceRef, SplitPath, Timestamp, Work};
+    use crate::worker::held::Holds;
+
+    fn task() -> Task {
+        let pipeline = Name::new("p").unwrap();
+        let source = SourceRef { stream: "S".into(), sequence: 1, time: Timestamp::from_unix_nanos(1) };
+        let path = SplitPath::root();
+        Task {
+            key: TaskKey::derive(&source, &pipeline, "s", &path),
+            delivery_id: crate::model::DeliveryId::derive("/s", "1", &pipeline, "s", &path),
+            subscription: Some(Name::new("s").unwrap()),
+            pipeline,
+            work: Work::Source(SourceMessage { headers: Vec::new(), body: bytes::Bytes::new() }),
+            source,
+            event: EventRef::default(),
+            path,
+            steps: "".into(),
+            generation: 0,
+            attempt: 0,
+            first_attempt: None,
+            left: None,
+            http: Vec::new(),
+            modules: Vec::new(),
+            traceparent: None,
+            hops: 0,
+            last: None,
+            origin: None,
+        }
+    }
+
+    #[test]
+    fn a_copy_joins_a_running_attempt() {
+        let (running, holds) = (Running::default(), Arc::<Holds>::default());
+        let first = running.begin(&task(), Hold::nothing(&holds)).unwrap();
+        assert!(running.begin(&task(), Hold::nothing(&holds)).is_none());
+        assert_eq!(first.into_holds().len(), 2);
+        assert_eq!(running.count(), 0);
+    }
+
+    #[test]
+    fn what_was_stored_and_comes_at_once_is_an_attempt_of_its_own() {
+        let (running, holds) = (Running::default(), Arc::<Holds>::default());
+        let mut first = running.begin(&task(), Hold::nothing(&holds)).unwrap();
+        first.close();
+        // The wait or the place in the lane is stored and comes back before the first attempt is settled.
+        let second = running.begin(&task(), Hold::nothing(&holds)).unwrap();
+        assert_eq!(first.into_holds().len(), 1, "the second is not settled with the first");
+        assert_eq!((running.count(), second.into_holds().len()), (1, 1));
     }
 }
