@@ -42,7 +42,7 @@ pub(crate) struct Global {
 /// When to use colour.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Colour {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless `NO_COLOR` is set
     Auto,
     /// On every terminal
     Always,

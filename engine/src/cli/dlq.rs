@@ -9,7 +9,7 @@ use super::output::table;
 use super::{Failure, assemble};
 use crate::model::{Timestamp, Work};
 use crate::nats::Nats;
-use crate::nats::letters::{Letter, Selection};
+use crate::nats::letters::{Letter, RedriveError, Selection};
 
 pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Failure> {
     let process = assemble::process(global)?;
@@ -168,10 +168,14 @@ async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> 
     let (mut done, mut failed) = (0_u64, 0_u64);
     while let Some(letter) = walk.next().await? {
         let sequence = letter.stored.sequence;
+        let mut full = false;
         let result = if dry_run {
             dry(&letter)
         } else {
-            nats.redrive(&letter).await.map_err(|error| super::output::chain(&error))
+            nats.redrive(&letter).await.map_err(|error| {
+                full = matches!(error, RedriveError::Store(_));
+                super::output::chain(&error)
+            })
         };
         match &result {
             Ok(()) => done += 1,
@@ -188,6 +192,10 @@ async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> 
                 "{}",
                 json!({ "sequence": sequence, "redriven": result.is_ok() && !dry_run, "error": result.err() })
             );
+        }
+        if full {
+            eprintln!("stopped there: the others stay in the dead letters; try again once the lane has room");
+            break;
         }
     }
     let verb = if dry_run { "would be redriven" } else { "redriven" };

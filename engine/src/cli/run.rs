@@ -48,7 +48,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
         let ready = async {
             engine.ready().await;
             tracing::info!("ready");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let hear = async {
             while signals.next_or_hangup().await {

@@ -165,7 +165,15 @@ impl Engine {
         let (pipeline, subscription) = (task.pipeline.as_str(), task.subscription_token());
         match self.storing.lane(pipeline, subscription, tasks::encode(&task)).await {
             Put::Stored(_) | Put::Elsewhere => hold.settle().await,
-            Put::Stopped | Put::TooLarge | Put::Full => {}
+            Put::Stopped => {}
+            // Let go of: it comes again, and by then there may be room.
+            Put::TooLarge | Put::Full => {
+                tracing::warn!(
+                    pipeline,
+                    subscription,
+                    "a task of an unknown subscription finds no room in its lane"
+                );
+            }
         }
     }
 

@@ -25,7 +25,7 @@ impl Engine {
         let engine = self.clone();
         self.tracker.spawn(async move {
             loop {
-                match engine.drain(&lane).await {
+                match Box::pin(engine.drain(&lane)).await {
                     Ok(()) => return,
                     Err(why) => {
                         tracing::debug!(pipeline = %lane.pipeline.name, subscription = %lane.subscription.name, why, "drain interrupted");

@@ -190,9 +190,9 @@ mod tests {
         let mut watch = Watch::default();
         assert!(watch.alive(&[sign("a", "new", 1)], "new", Instant::now()));
         assert!(!watch.alive(&[sign("a", "new", 1)], "other", Instant::now()));
-        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
+        tokio::time::advance(GONE_AFTER.saturating_sub(Duration::from_secs(1))).await;
         assert!(watch.alive(&[sign("a", "new", 2)], "new", Instant::now()), "renewed");
-        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
+        tokio::time::advance(GONE_AFTER.saturating_sub(Duration::from_secs(1))).await;
         assert!(watch.alive(&[sign("a", "new", 2)], "new", Instant::now()));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!watch.alive(&[sign("a", "new", 2)], "new", Instant::now()), "stood still");

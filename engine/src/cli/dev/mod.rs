@@ -92,7 +92,14 @@ fn invite(args: &DevArgs, url: &str) {
     let to = if url.ends_with(":4222") { String::new() } else { format!(" --nats {url}") };
     println!("ready; in other terminals, say");
     println!("  hookmill listen --port 8471                        to receive webhooks");
-    println!("  hookmill publish{to} {folder}/events/orders.ndjson --subject events.shop.orders");
+    let sample = std::path::Path::new(&folder).join("events/orders.ndjson");
+    if sample.is_file() {
+        println!("  hookmill publish{to} {} --subject events.shop.orders", sample.display());
+    } else {
+        println!(
+            "  hookmill publish{to} FILE --subject SUBJECT          to publish CloudEvents (JSON, one a line)"
+        );
+    }
     println!("changes of the files are taken up at once; stop with Ctrl-C");
 }
 
