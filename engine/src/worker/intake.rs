@@ -136,7 +136,9 @@ impl Engine {
                     self.storing.gate.opened().await;
                     room.clone().acquire_owned().await.ok()
                 };
-                reserved = match reserved.take().filter(|_| self.storing.gate.is_open()) {
+                // Room that is used up is no room: asking for nothing, again and again, would keep a thread busy for good.
+                let left = reserved.take().filter(|left| left.num_permits() > 0);
+                reserved = match left.filter(|_| self.storing.gate.is_open()) {
                     Some(have) => Some(have),
                     None => self.unless_stopped(wait).await?,
                 };
