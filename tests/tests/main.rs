@@ -1,10 +1,18 @@
 //! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
 
+mod commands;
 mod conservation;
 mod crash_loop;
+mod demo;
+mod dlq;
 mod foreign;
 mod harness;
+mod held;
 mod judge;
 mod lanes;
+mod mill;
+mod rollout;
+mod shutdown;
 mod slowness;
+mod source;
 mod structure;

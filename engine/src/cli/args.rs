@@ -34,6 +34,20 @@ pub(crate) struct Global {
     /// Print data as one JSON object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Colour in logs
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    pub(crate) color: Colour,
+}
+
+/// When to use colour.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// On every terminal
+    Always,
+    /// Never
+    Never,
 }
 
 /// The commands.

@@ -153,3 +153,15 @@ fn a_part_that_the_table_does_not_know_is_reported() {
         ]
     );
 }
+
+#[test]
+fn every_file_of_tests_is_part_of_the_test_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let main = std::fs::read_to_string(folder.join("main.rs")).expect("main.rs can be read");
+    for entry in std::fs::read_dir(&folder).expect("the folder can be read") {
+        let path = entry.expect("an entry can be read").path();
+        let module = path.file_stem().expect("it has a name").display().to_string();
+        let declared = module == "main" || main.lines().any(|line| line == format!("mod {module};"));
+        assert!(declared, "tests/tests/main.rs doesn't declare {module}, so its tests never run");
+    }
+}
