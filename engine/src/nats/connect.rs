@@ -147,10 +147,11 @@ pub struct Nats {
 impl Nats {
     /// Connects, retrying until `connect_timeout`, and checks the server's version.
     pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
-        let url = settings.url.clone();
+        let servers = servers(&settings.url)?;
+        let url = without_login(&settings.url);
         let deadline = tokio::time::Instant::now() + settings.connect_timeout;
         let client = loop {
-            let error = match options(settings).await?.connect(servers(&url)?).await {
+            let error = match options(settings, &servers).await?.connect(&servers[..]).await {
                 Ok(client) => break client,
                 Err(error) => error,
             };
@@ -235,11 +236,25 @@ impl Nats {
 }
 
 fn servers(url: &str) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
-    let parse = |part: &str| part.trim().parse().map_err(|_| ConnectError::Url { url: url.to_owned() });
+    let parse = |part: &str| part.trim().parse().map_err(|_| ConnectError::Url { url: without_login(url) });
     url.split(',').map(parse).collect()
 }
 
-async fn options(settings: &Settings) -> Result<async_nats::ConnectOptions, ConnectError> {
+/// URLs as they may be shown: what stands before the host is a secret.
+fn without_login(urls: &str) -> String {
+    let shown = |url: &str| match url.split_once("://") {
+        Some((scheme, rest)) => {
+            format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
+        }
+        None => url.rsplit_once('@').map_or(url, |(_, host)| host).to_owned(),
+    };
+    urls.split(',').map(shown).collect::<Vec<_>>().join(",")
+}
+
+async fn options(
+    settings: &Settings,
+    servers: &[async_nats::ServerAddr],
+) -> Result<async_nats::ConnectOptions, ConnectError> {
     let mut options = async_nats::ConnectOptions::new()
         .name("hookmill")
         .connection_timeout(Duration::from_secs(5))
@@ -257,6 +272,16 @@ async fn options(settings: &Settings) -> Result<async_nats::ConnectOptions, Conn
                 other => tracing::debug!(event = %other, "NATS client event"),
             }
         });
+    // The client overlooks what a URL says: user and password, or a token alone. The settings count more.
+    if let Some((user, password)) =
+        servers.iter().find_map(|server| Some((server.username()?, server.password())))
+    {
+        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        options = match password {
+            Some(password) => options.user_and_password(decode(user), decode(password)),
+            None => options.token(decode(user)),
+        };
+    }
     if let Some(path) = &settings.credentials {
         let text = tokio::fs::read_to_string(path).await;
         let text = text.map_err(|source| ConnectError::CredentialsFile { path: path.clone(), source })?;
@@ -290,6 +315,13 @@ fn new_enough(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_url_says_of_the_login_is_not_shown() {
+        let shown = "nats://a:4222,tls://b,c:1";
+        assert_eq!(without_login("nats://me:p@ss@a:4222,tls://token@b,me@c:1"), shown);
+        assert_eq!(without_login(shown), shown);
+    }
 
     #[test]
     fn servers_before_2_14_are_old() {

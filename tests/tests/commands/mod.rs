@@ -113,7 +113,7 @@ async fn publish_takes_objects_arrays_and_lines_in_both_modes() {
     let header = |name: &str| sixth.headers.get(name).map(|value| value.as_str().to_owned());
     assert_eq!(sixth.subject.as_str(), "events.by.hand");
     assert_eq!(header("ce-id"), Some(events::order_id(1)));
-    assert_eq!(header("Content-Type").as_deref(), Some("application/json"));
+    assert_eq!(header("ce-datacontenttype").as_deref(), Some("application/json"));
     assert_eq!(sixth.payload, events::order_data(1));
 }
 

@@ -90,6 +90,13 @@ async fn wrong_credentials_are_an_error_at_once() {
     );
     assert_eq!(error(&said), expected);
     assert!(!said.stderr.contains("wrong"), "{said:?}");
+    // In the URL as well, and never shown.
+    let url = server.url().replace("nats://", "nats://mill:wrong@");
+    let said = refused(&url, &folder, &[]).await;
+    assert_eq!(error(&said), expected);
+    let url = server.url().replace("nats://", "nats://mill:right@");
+    let said = hookmill(&["init", "--nats", &url]).await;
+    assert_eq!(said.code, 0, "{said:?}");
     let settings = password("right");
     let said = hookmill(&["init", "--nats", &server.url(), "--config", &settings]).await;
     assert_eq!(said.code, 0, "{said:?}");
