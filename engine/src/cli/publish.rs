@@ -26,14 +26,15 @@ pub(crate) struct Item {
 }
 
 pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let mut items = Vec::new();
     let mut problems = 0;
     for file in &args.files {
         let (found, errors) = read(file)?;
         items.extend(found);
         problems += errors.len();
-        errors.iter().for_each(|error| eprintln!("error: {error}"));
+        for error in &errors {
+            eprintln!("error: {error}");
+        }
     }
     if problems > 0 {
         return Err(Failure::Usage(format!("nothing published: {problems} of the events can't be read")));
