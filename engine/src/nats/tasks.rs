@@ -242,6 +242,11 @@ pub fn decode(
         Work::Step(..) => fields.prefixed(HTTP_PREFIX),
         Work::Source(_) | Work::Deliver(_) => Vec::new(),
     };
+    // What the steps make of it may be too large to be stored again; the event itself has fitted before.
+    let origin = match &work {
+        Work::Step(0, event) => Some(event.clone()),
+        Work::Step(..) | Work::Source(_) | Work::Deliver(_) => None,
+    };
     let first_attempt = fields.text(FIRST_ATTEMPT).map(|_| time(FIRST_ATTEMPT)).transpose()?;
     let left: Option<u64> = fields.text(LEFT).map(|_| fields.number(LEFT)).transpose()?;
     let status: Option<u16> = fields.text(STATUS).and_then(|text| text.parse().ok());
@@ -274,7 +279,7 @@ pub fn decode(
             .unwrap_or_default(),
         traceparent: fields.text(TRACEPARENT).map(decode_value),
         hops: fields.text(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0),
-        origin: None,
+        origin,
         last: fields.text(ERROR).map(|text| LastFault { error: decode_value(text), status }),
     })
 }
