@@ -24,7 +24,6 @@ async fn whatever_an_endpoint_does_its_events_end_and_others_flow() {
             Some(302),
         ),
         ("fails", behaviour::always(500), "answered 500", Some(500)),
-        ("odd", behaviour::always(199), "", None),
     ];
     let mut pipeline = webhook("healthy", &healthy.url(), "");
     let mut endpoints = Vec::new();
@@ -176,8 +175,8 @@ async fn what_the_endpoint_refuses_for_good_is_given_up_and_the_next_event_flows
 #[tokio::test]
 async fn two_secrets_give_two_signatures_and_each_verifies() {
     const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    const NEW: &str = "whsec_bmV3LXNlY3JldC1vZi0yNC1ieXRlcyE=";
-    const NEWEST: &str = "whsec_bmV3ZXN0LXNlY3JldC0yNC1ieXRlcyE=";
+    const NEW: &str = "whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB";
+    const NEWEST: &str = "whsec_QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJC";
     let endpoint = Endpoint::start(behaviour::always(200)).await;
     let signed = "sign = [{ env = \"OLD_SECRET\" }, { file = \"new.secret\" }]\n\
                   headers = { authorization = { env = \"TOKEN\", prefix = \"Bearer \" } }";

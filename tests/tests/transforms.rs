@@ -82,8 +82,7 @@ async fn route_drops_and_sets_headers_subject_and_type() {
     ]"#;
     let text = format!(
         "{}[[subscription.step]]\ntransform = \"./route.wasm\"\n[subscription.step.settings]\n{rules}\n",
-        webhook("all", &endpoint.url(), "headers = { x-queue = \"from the file\", x-shop = \"eu\" }")
-            .replace("x-queue = \"from the file\", ", "")
+        webhook("all", &endpoint.url(), "headers = { x-shop = \"eu\" }")
     );
     let scene = scene(&text).await;
     let same = event("same", "order.new", r#","data":{"total":10}"#);
@@ -105,7 +104,7 @@ async fn route_drops_and_sets_headers_subject_and_type() {
     assert_eq!((&event["type"], &event["subject"]), (&"order.express".into(), &"fast".into()));
     assert_eq!(express.header("x-queue"), "europe");
     let unchanged = of_event(&endpoint, "same");
-    assert_eq!((unchanged.header("x-queue"), unchanged.body), ("", same.payload));
+    assert_eq!((unchanged.header("x-queue"), &unchanged.body), ("", &same.payload));
 }
 
 #[tokio::test]
