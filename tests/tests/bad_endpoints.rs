@@ -6,7 +6,7 @@ use std::time::Duration;
 use hookmill::model::Timestamp;
 use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour};
 
-use crate::scene::{SOON, Scene, event_id, good, messages_in, retry, webhook};
+use crate::scene::{Letter, SOON, Scene, event_id, good, messages_in, retry, webhook};
 
 #[tokio::test]
 async fn whatever_an_endpoint_does_its_events_end_and_others_flow() {
@@ -96,7 +96,7 @@ async fn what_waiting_does_not_mend_is_dead_lettered_at_once() {
     scene.publish([good("one")]).await;
     endpoint.wait_for_delivered(1, SOON).await;
     let letters = scene.letters(7).await;
-    let mut ends: Vec<_> = letters.iter().map(|letter| letter.end()).collect();
+    let mut ends: Vec<_> = letters.iter().map(Letter::end).collect();
     ends.sort_unstable();
     let config = |name| (name, "config");
     let egress = |name| (name, "egress");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hookmill_tests::{Endpoint, NatsServer, behaviour, hookmill};
 
 use crate::scene::{
-    SOON, Scene, event, event_id, folder_with_modules, good, messages_in, retry, step, webhook,
+    Letter, SOON, Scene, event, event_id, folder_with_modules, good, messages_in, retry, step, webhook,
 };
 
 /// A misbehaviour, further settings of the step, and the dead letter that must come of it: reason and a part of the text.
@@ -121,7 +121,7 @@ async fn a_failed_step_drops_is_skipped_or_dead_letters_as_the_file_says() {
         assert_eq!(skipped.expect("it goes on").json()["data"]["private"], "***");
     }
     let letters = scene.letters(2).await;
-    let ends: BTreeMap<_, _> = letters.iter().map(|letter| letter.end()).collect();
+    let ends: BTreeMap<_, _> = letters.iter().map(Letter::end).collect();
     assert_eq!(ends["dead-letter-trap"], "rejected");
     assert_eq!(ends["dead-letter-spin"], "step_timeout");
     scene.quiet().await;
