@@ -15,8 +15,8 @@ use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
 use crate::lane::Policy;
 use crate::model::{
-    Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Name, Next, Output, Reason, SourceMessage,
-    SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
+    Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
+    SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
 };
 use crate::telemetry::metrics as names;
 use crate::validate::Validator;
@@ -249,6 +249,7 @@ impl Pipeline {
         }
         let traceparent = traceparent(&event, &message);
         let event = Arc::new(event);
+        let fits = Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() });
         let mut filtered = Vec::new();
         let mut tasks = Vec::new();
         for subscription in self.subscriptions.iter().filter(|sub| sub.filter.wants_type(&event.ty)) {
@@ -277,7 +278,7 @@ impl Pipeline {
                 modules: Vec::new(),
                 traceparent: traceparent.clone(),
                 last: None,
-                origin: Some(event.clone()),
+                fits: Some(fits.clone()),
             });
         }
         Admitted::Tasks { tasks, filtered }
@@ -323,7 +324,7 @@ impl Pipeline {
             modules: Vec::new(),
             traceparent: None,
             last: None,
-            origin: None,
+            fits: None,
         }
     }
 
@@ -427,16 +428,15 @@ fn split(task: &Task, at: u16, outputs: Vec<Output>) -> Next {
         return Next::Filtered(Filtered::EmptySplit);
     }
     let subscription = task.subscription_token();
-    let (about_source, about_id) = match task.origin.as_ref().or(task.event_now()) {
-        Some(event) => (event.source.clone(), event.id.clone()),
-        None => (task.event.source.clone(), task.event.id.clone()),
-    };
+    // A child takes its split again only from the first step on; a later point lies before or behind it.
+    let fits = task.fits.clone().filter(|fits| fits.step == 0);
     let child = |(index, output): (u32, Output)| {
         let path = task.path.child(index);
         let mut child = Task {
             key: TaskKey::derive(&task.source, &task.pipeline, subscription, &path),
-            delivery_id: DeliveryId::derive(&about_source, &about_id, &task.pipeline, subscription, &path),
+            delivery_id: task.delivery_id.child(index),
             path,
+            fits: fits.clone(),
             attempt: 0,
             first_attempt: None,
             ..task.clone()

@@ -1,5 +1,8 @@
 //! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
 
+mod bad_endpoints;
+mod bad_guests;
+mod bad_input;
 mod commands;
 mod conservation;
 mod crash_loop;
@@ -11,8 +14,12 @@ mod held;
 mod judge;
 mod lanes;
 mod mill;
+mod publish_target;
 mod rollout;
+mod scene;
 mod shutdown;
 mod slowness;
 mod source;
 mod structure;
+mod transforms;
+mod validation;

@@ -86,7 +86,8 @@ async fn twenty_thousand_waiting_tasks_and_64_hanging_requests_do_not_slow_a_hea
     let alone = rate(&jetstream, &healthy, BURST, (10_000..10_000 + BURST).map(events::structured)).await;
     let single_alone = longest(&jetstream, &healthy, 20_000..20_000 + SINGLE).await;
 
-    events::publish_all(&jetstream, (0..HANGING + SPILLED).map(|number| of_type("com.shop.slow", number))).await;
+    events::publish_all(&jetstream, (0..HANGING + SPILLED).map(|number| of_type("com.shop.slow", number)))
+        .await;
     slow.wait_for("all slots hang", LONG, |log| log.received() == HANGING).await;
     let begun = Instant::now();
     events::publish_all(&jetstream, (0..WAITING).map(|number| of_type("com.shop.dead", number))).await;
@@ -94,7 +95,11 @@ async fn twenty_thousand_waiting_tasks_and_64_hanging_requests_do_not_slow_a_hea
         let (retries, lanes) =
             (messages(&jetstream, "HOOKMILL_RETRIES").await?, messages(&jetstream, "HOOKMILL_LANES").await?);
         let there = usize::try_from(retries + lanes).expect("fits");
-        if there >= WAITING + HANGING + SPILLED { Ok(()) } else { Err(format!("{retries} wait, {lanes} in lanes")) }
+        if there >= WAITING + HANGING + SPILLED {
+            Ok(())
+        } else {
+            Err(format!("{retries} wait, {lanes} in lanes"))
+        }
     })
     .await;
     println!("{WAITING} tasks put off in {:.1} s", begun.elapsed().as_secs_f64());

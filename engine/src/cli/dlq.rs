@@ -28,10 +28,12 @@ struct Walk<'n> {
     selection: Selection,
     before: Option<Timestamp>,
     from: u64,
+    /// What comes after the command has begun (a redriven one that dies again) is none of its business.
+    until: u64,
 }
 
 impl<'n> Walk<'n> {
-    fn new(nats: &'n Nats, which: &Which) -> Self {
+    async fn new(nats: &'n Nats, which: &Which) -> Result<Self, Failure> {
         let selection = Selection {
             pipeline: which.pipeline.clone(),
             subscription: which.subscription.clone(),
@@ -39,13 +41,18 @@ impl<'n> Walk<'n> {
             sequences: which.sequences.clone(),
         };
         let before = which.older_than.map(|age| Timestamp::now().minus(age));
-        Self { nats, selection, before, from: 1 }
+        let until =
+            nats.last_sequence(&nats.prefix().dlq()).await.map_err(|error| Failure::failed(&error))?;
+        Ok(Self { nats, selection, before, from: 1, until })
     }
 
     async fn next(&mut self) -> Result<Option<Letter>, Failure> {
         loop {
             let letter = self.nats.next_letter(&self.selection, self.from).await;
             let Some(letter) = letter.map_err(|error| Failure::failed(&error))? else { return Ok(None) };
+            if letter.stored.sequence > self.until {
+                return Ok(None);
+            }
             self.from = letter.stored.sequence + 1;
             let picked = self.selection.sequences.is_empty() || self.matches(&letter);
             if picked && self.before.is_none_or(|before| letter.stored.time <= before) {
@@ -103,7 +110,7 @@ fn as_json(letter: &Letter) -> serde_json::Value {
 }
 
 async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure> {
-    let mut walk = Walk::new(nats, which);
+    let mut walk = Walk::new(nats, which).await?;
     let mut rows = Vec::new();
     let mut count = 0_u64;
     while let Some(letter) = walk.next().await? {
@@ -137,7 +144,7 @@ async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
 }
 
 async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure> {
-    let mut walk = Walk::new(nats, which);
+    let mut walk = Walk::new(nats, which).await?;
     let mut found = false;
     while let Some(letter) = walk.next().await? {
         found = true;
@@ -164,7 +171,7 @@ async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
 
 async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> Result<(), Failure> {
     chosen(which)?;
-    let mut walk = Walk::new(nats, which);
+    let mut walk = Walk::new(nats, which).await?;
     let (mut done, mut failed) = (0_u64, 0_u64);
     while let Some(letter) = walk.next().await? {
         let sequence = letter.stored.sequence;
@@ -225,7 +232,7 @@ async fn discard(
 ) -> Result<(), Failure> {
     chosen(which)?;
     let mut count = 0_u64;
-    let mut walk = Walk::new(nats, which);
+    let mut walk = Walk::new(nats, which).await?;
     while let Some(letter) = walk.next().await? {
         count += 1;
         if dry_run && global.json {
@@ -240,7 +247,7 @@ async fn discard(
         eprintln!("nothing discarded");
         return Err(Failure::Said(1));
     }
-    let mut walk = Walk::new(nats, which);
+    let mut walk = Walk::new(nats, which).await?;
     let mut done = 0_u64;
     while done < count {
         let Some(letter) = walk.next().await? else { break };

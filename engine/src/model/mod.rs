@@ -16,8 +16,8 @@ pub use name::Name;
 pub use secret::{SecretError, SecretRef, SecretText};
 pub use subject::{SubjectError, SubjectTemplate};
 pub use task::{
-    DeliveryId, EventRef, Filtered, Finished, LastFault, Next, SourceMessage, SourceRef, SplitPath, Task,
-    TaskKey, Work,
+    DeliveryId, EventRef, Filtered, Finished, Fits, LastFault, Next, SourceMessage, SourceRef, SplitPath,
+    Task, TaskKey, Work,
 };
 pub use time::Timestamp;
 pub use types::{TypePatternError, TypePatterns};

@@ -152,6 +152,13 @@ impl DeliveryId {
         Self(format!("msg_{digest}").into())
     }
 
+    /// The id of output `index` of a split: the same from wherever the task came to it, whatever its steps have made
+    /// of the event's own id.
+    #[must_use]
+    pub fn child(&self, index: u32) -> Self {
+        Self(format!("msg_{}", digest26(&[&self.0, &index.to_string()])).into())
+    }
+
     /// An id read from storage.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
@@ -255,9 +262,20 @@ pub struct Task {
     pub hops: u32,
     /// The last failure, for people.
     pub last: Option<LastFault>,
-    /// The event as it was admitted, while it is still in memory: what is stored when the result is too large. Never
-    /// stored itself, and no part of equality that matters.
-    pub origin: Option<Arc<Event>>,
+    /// An earlier point of the same work that is known to fit into a message: what is stored when what has become of
+    /// it is too large. It lives in memory alone: it is the event as it was admitted, or as it came from storage.
+    pub fits: Option<Arc<Fits>>,
+}
+
+/// A point of a task's work that is known to fit into a message.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fits {
+    /// The step that the event enters.
+    pub step: u16,
+    /// The event there.
+    pub event: Arc<Event>,
+    /// The HTTP headers that steps had set by then.
+    pub http: Vec<(String, String)>,
 }
 
 /// What is kept of the last failure.

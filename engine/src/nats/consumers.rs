@@ -84,7 +84,7 @@ impl Nats {
     pub async fn consumer(&self, stream: &str, name: &str) -> Result<Option<Consumer>, ApiError> {
         match api::<_, Info>(self, format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await {
             Ok(info) => Ok(Some(info.into())),
-            Err(error) if error.code() == Some(ErrorCode::CONSUMER_NOT_FOUND) => Ok(None),
+            Err(error) if error.is(ErrorCode::CONSUMER_NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
     }

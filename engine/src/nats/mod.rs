@@ -42,13 +42,20 @@ pub enum ApiError {
 
 impl ApiError {
     /// JetStream's error code, if it answered.
-    pub fn code(&self) -> Option<ErrorCode> {
+    pub fn code(&self) -> Option<u64> {
         match self {
-            Self::Server { code, .. } => Some(ErrorCode(*code)),
+            Self::Server { code, .. } => Some(*code),
             Self::NoAnswer(_) => None,
         }
     }
+
+    fn is(&self, code: ErrorCode) -> bool {
+        self.code() == Some(code.0)
+    }
 }
+
+/// JetStream's code for a stream that does not exist.
+pub const NO_STREAM: u64 = 10_059;
 
 /// One request to the JetStream API; `subject` is without the API prefix.
 async fn api<T, V>(nats: &Nats, subject: String, payload: &T) -> Result<V, ApiError>

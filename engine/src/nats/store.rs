@@ -145,7 +145,7 @@ impl Nats {
         let answer: Result<Got, ApiError> = api(self, format!("STREAM.MSG.GET.{stream}"), query).await;
         match answer {
             Ok(got) => Ok(Some(got.message.into())),
-            Err(error) if error.code() == Some(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
+            Err(error) if error.is(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
     }

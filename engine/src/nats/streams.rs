@@ -89,7 +89,7 @@ impl Nats {
     ) -> Result<Option<async_nats::jetstream::stream::Info>, StreamsError> {
         match api(self, format!("STREAM.INFO.{stream}"), &json!({})).await {
             Ok(info) => Ok(Some(info)),
-            Err(error) if error.code() == Some(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
+            Err(error) if error.is(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
             Err(source) => Err(StreamsError::Api { stream: stream.to_owned(), verb: "read", source }),
         }
     }
@@ -116,6 +116,11 @@ impl Nats {
             forces_inactive_threshold: limits.is_some_and(|limit| !limit.is_zero()),
             replicas: config.num_replicas,
         }))
+    }
+
+    /// The last sequence of a stream; 0 if it has none.
+    pub async fn last_sequence(&self, stream: &str) -> Result<u64, StreamsError> {
+        Ok(self.stream_info(stream).await?.map_or(0, |info| info.state.last_sequence))
     }
 
     /// Messages in a stream.
@@ -157,7 +162,7 @@ impl Nats {
                 Ok(info.config)
             }
             // Another engine was quicker, with other settings.
-            Err(error) if error.code() == Some(ErrorCode::STREAM_NAME_EXIST) => Ok(config),
+            Err(error) if error.is(ErrorCode::STREAM_NAME_EXIST) => Ok(config),
             Err(source) => Err(StreamsError::Api { stream, verb: "made", source }),
         }
     }

@@ -12,8 +12,8 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use crate::model::task::LastFault;
 use crate::model::{
-    DeliveryId, Event, EventRef, Finished, Name, Reason, SourceMessage, SourceRef, SplitPath, Task, TaskKey,
-    Timestamp, Work,
+    DeliveryId, Event, EventRef, Finished, Fits, Name, Reason, SourceMessage, SourceRef, SplitPath, Task,
+    TaskKey, Timestamp, Work,
 };
 
 /// The format this engine writes and reads.
@@ -242,6 +242,13 @@ pub fn decode(
         Work::Step(..) => fields.prefixed(HTTP_PREFIX),
         Work::Source(_) | Work::Deliver(_) => Vec::new(),
     };
+    // It came from storage, so it fits into storage.
+    let fits = match &work {
+        Work::Step(step, event) => {
+            Some(Arc::new(Fits { step: *step, event: event.clone(), http: http.clone() }))
+        }
+        Work::Source(_) | Work::Deliver(_) => None,
+    };
     let first_attempt = fields.text(FIRST_ATTEMPT).map(|_| time(FIRST_ATTEMPT)).transpose()?;
     let left: Option<u64> = fields.text(LEFT).map(|_| fields.number(LEFT)).transpose()?;
     let status: Option<u16> = fields.text(STATUS).and_then(|text| text.parse().ok());
@@ -274,7 +281,7 @@ pub fn decode(
             .unwrap_or_default(),
         traceparent: fields.text(TRACEPARENT).map(decode_value),
         hops: fields.text(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0),
-        origin: None,
+        fits,
         last: fields.text(ERROR).map(|text| LastFault { error: decode_value(text), status }),
     })
 }
@@ -346,7 +353,7 @@ mod tests {
             modules: vec!["redact@abc".into(), "b@d".into()],
             traceparent: Some("00-1-2-01".into()),
             hops: 1,
-            origin: None,
+            fits: None,
             last: Some(LastFault { error: "answered 500".into(), status: Some(500) }),
         }
     }
@@ -357,7 +364,13 @@ mod tests {
             assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{name}: {value}");
             assert!(!name.to_ascii_lowercase().starts_with("nats-"), "{name}");
         }
-        decode(&task.pipeline, task.subscription.as_ref(), &headers, &body).unwrap()
+        let back = decode(&task.pipeline, task.subscription.as_ref(), &headers, &body).unwrap();
+        assert_eq!(
+            back.fits.is_some(),
+            matches!(task.work, Work::Step(..)),
+            "what came from storage fits there"
+        );
+        Task { fits: None, ..back }
     }
 
     #[test]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Engine;
 use super::held::Hold;
 use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
-use super::storing::{Put, delete_lease, smaller};
-use crate::model::{Code, Fault, Next, Reason, Stage, Task, Timestamp, Whose, Work};
+use super::storing::{Put, Stopped, delete_lease, forms};
+use crate::model::{Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
 use crate::pipeline::Moment;
 
@@ -80,25 +80,23 @@ impl Engine {
     }
 
     /// Through the door: a slot, or stored in the lane.
-    pub(super) async fn enter(self: &Arc<Self>, mut task: Task, hold: Hold, again: bool) -> Option<Ready> {
+    pub(super) async fn enter(self: &Arc<Self>, task: Task, hold: Hold, again: bool) -> Option<Ready> {
         let Some(lane) = self.lane_of(&task) else {
             self.park(task, hold).await;
             return None;
         };
-        let ticket = self.running.begin(&task, hold)?;
+        // Before the attempt is known to others: what they bring meanwhile may be that very wait, fired.
         if again {
             match self.storing.waits_already(&task).await {
                 None => return None,
                 Some(true) => {
-                    ticket.settle().await;
+                    hold.settle().await;
                     return None;
                 }
                 Some(false) => {}
             }
         }
-        if matches!(task.work, Work::Step(0, _)) {
-            task.steps = lane.subscription.steps_hash().clone();
-        }
+        let ticket = self.running.begin(&task, hold)?;
         let slot = match lane.entry() {
             Entry::Wait => match timeout(SPILL_AFTER, lane.slots.clone().acquire_owned()).await {
                 Ok(Ok(slot)) if lane.entry() != Entry::Store => Some(Slot::new(slot, None)),
@@ -125,20 +123,24 @@ impl Engine {
     ) {
         ticket.close();
         task.left = Some(lane.subscription.retry.left(task.attempt));
+        let mut smaller = forms(&task).skip(1).collect::<Vec<_>>().into_iter();
         loop {
-            if lane.spill() {
+            let news = lane.spill();
+            if news {
                 self.drain_lane(lane.clone());
             }
             let (pipeline, subscription) = (task.pipeline.as_str(), task.subscription_token());
             match self.storing.lane(pipeline, subscription, tasks::encode(&task)).await {
                 Put::Stored(_) | Put::Elsewhere => {
-                    self.nudge(&task.pipeline).await;
+                    if news {
+                        self.nudge(&task.pipeline).await;
+                    }
                     self.finish(ticket, lease).await;
                     return;
                 }
                 Put::Stopped => return,
                 Put::TooLarge => {
-                    let Some(small) = smaller(&task) else {
+                    let Some(small) = smaller.next() else {
                         let fault = too_large("the task does not fit into its lane");
                         self.bury(lane, task, fault, ticket, lease).await;
                         return;
@@ -184,10 +186,14 @@ impl Engine {
         loop {
             let began = Timestamp::now();
             let next = match self.before(&lane, &mut task).await {
-                Some(next) => next,
-                None => self.advance(&lane, &task, &ticket, &mut lease).await,
+                Err(Stopped) => return,
+                Ok(Some(next)) => next,
+                Ok(None) => {
+                    let next = self.advance(&lane, &task, &ticket, &mut lease).await;
+                    self.observe(&lane, &task, &next, began);
+                    next
+                }
             };
-            self.observe(&lane, &task, &next, began);
             match next {
                 Next::Onward(onward) => {
                     let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
@@ -224,43 +230,44 @@ impl Engine {
     }
 
     /// What can be said of a task without attempting it.
-    async fn before(&self, lane: &Lane, task: &mut Task) -> Option<Next> {
+    async fn before(&self, lane: &Lane, task: &mut Task) -> Result<Option<Next>, Stopped> {
         let subscription = &lane.subscription;
+        if matches!(task.work, Work::Step(0, _)) {
+            task.steps = subscription.steps_hash().clone();
+        }
         if task.attempt >= subscription.retry.attempts() {
             let detail = match &task.last {
                 Some(last) => format!("given up after {} attempts: {}", task.attempt, last.error),
                 None => format!("given up after {} attempts, none of which came to an end", task.attempt),
             };
             let fault = Fault::never(Stage::Deliver, Code::Timeout, Whose::Engine, Reason::Exhausted, detail);
-            return Some(Next::DeadLetter(task.clone(), fault));
+            return Ok(Some(Next::DeadLetter(task.clone(), fault)));
         }
         if !subscription.steps_changed(task) {
-            return None;
+            return Ok(None);
         }
-        match self.original(task).await {
+        match self.original(task).await? {
             Some(event) if task.path.is_root() => {
+                task.fits = Some(Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() }));
                 task.work = Work::Step(0, event);
                 task.steps = subscription.steps_hash().clone();
                 task.http.clear();
-                None
+                Ok(None)
             }
             _ => {
                 let detail =
                     "the steps of the subscription changed, and the original event is not there any more";
                 let (code, reason) = (Code::StepsChanged, Reason::StepsChanged);
                 let fault = Fault::never(Stage::Transform, code, Whose::Operator, reason, detail);
-                Some(Next::DeadLetter(task.clone(), fault))
+                Ok(Some(Next::DeadLetter(task.clone(), fault)))
             }
         }
     }
 
     /// The event as its source stream still has it.
-    async fn original(&self, task: &Task) -> Option<Arc<crate::model::Event>> {
-        let stored = self.nats.at(&task.source.stream, task.source.sequence).await.ok()??;
-        if stored.time != task.source.time {
-            return None;
-        }
-        crate::model::Event::parse(&stored.headers, &stored.body).ok().map(Arc::new)
+    async fn original(&self, task: &Task) -> Result<Option<Arc<Event>>, Stopped> {
+        let stored = self.storing.still_there(&task.source).await?;
+        Ok(stored.and_then(|stored| Event::parse(&stored.headers, &stored.body).ok()).map(Arc::new))
     }
 
     /// `advance` under its deadline; past a second its lease is stored and what was held is settled.
@@ -277,11 +284,7 @@ impl Engine {
             let store = async {
                 let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
                 let leased = leased(task);
-                let mut put = self.storing.wait(&leased, due, *lease).await;
-                if let (Put::TooLarge, Some(small)) = (put, smaller(&leased)) {
-                    put = self.storing.wait(&small, due, *lease).await;
-                }
-                match put {
+                match self.storing.wait_in_some_form(&leased, due, *lease).await {
                     Put::Stored(sequence) => *lease = Some(sequence),
                     Put::Elsewhere => {}
                     // Held on, with progress acks, until the attempt has its outcome.
@@ -314,11 +317,7 @@ impl Engine {
             return self.store_in_lane(lane, task, ticket, lease).await;
         }
         ticket.close();
-        let mut put = self.storing.wait(&task, due, lease).await;
-        if let (Put::TooLarge, Some(small)) = (put, smaller(&task)) {
-            put = self.storing.wait(&small, due, lease).await;
-        }
-        match put {
+        match self.storing.wait_in_some_form(&task, due, lease).await {
             Put::Stored(_) | Put::Elsewhere => ticket.settle().await,
             Put::Stopped => {}
             Put::TooLarge | Put::Full => {
@@ -334,7 +333,7 @@ impl Engine {
             crate::model::Again::Never(reason) => reason,
             crate::model::Again::Later { exhausted, .. } => exhausted,
         };
-        if self.storing.dead_letter(&task, reason, &fault).await == Put::Stopped {
+        if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
             return;
         }
         if reason == Reason::Gone {
@@ -381,13 +380,19 @@ impl Engine {
             hold.also(other);
         }
         // What is resumed may have been split before; its outputs may wait already.
-        self.enter_one_by_one(children, hold, task.attempt > 0);
+        self.enter_one_by_one(leased(task), children, hold, task.attempt > 0);
     }
 
-    fn enter_one_by_one(self: &Arc<Self>, children: Vec<Task>, hold: Hold, again: bool) {
+    fn enter_one_by_one(self: &Arc<Self>, parent: Task, children: Vec<Task>, hold: Hold, again: bool) {
         let engine = self.clone();
         self.tracker.spawn(async move {
+            let mut renewed = Instant::now();
             for child in children {
+                if renewed.elapsed() > SPLIT_LEASE / 3 {
+                    renewed = Instant::now();
+                    let due = Timestamp::now().plus(SPLIT_LEASE);
+                    hold.renew(|lease| engine.storing.wait_again(&parent, due, lease)).await;
+                }
                 if let Some(ready) = engine.enter(child, hold.share(), again).await {
                     engine.spawn_attempt(ready);
                 }

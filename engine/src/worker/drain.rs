@@ -1,8 +1,11 @@
 //! Draining a lane that spills: half of its slots while its circuit is closed, one probe at a time while it is open,
 //! nothing while it rests; and dead-lettering what has expired meanwhile.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use super::Engine;
 use super::attempt::Ready;
@@ -191,12 +194,12 @@ impl Engine {
         let mut turn = None;
         if deliveries >= super::suspects::SUSPECT_DELIVERIES {
             match self.suspect(&place).await {
-                super::intake::Suspect::Turn(its) => turn = Some(its),
+                super::intake::Suspect::Turn(its) => turn = Some((its, hold.on_done())),
                 super::intake::Suspect::Killer => {
                     let detail = "the engine ended three times while this task alone was being started";
                     let (code, reason) = (Code::CrashLoop, Reason::CrashLoop);
                     let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
-                    if self.storing.dead_letter(&task, reason, &fault).await != Put::Stopped {
+                    if matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
                         lane.counters.dead_lettered.increment(1);
                         hold.settle().await;
                     }
@@ -206,18 +209,16 @@ impl Engine {
             }
         }
         task.left = None;
-        let Some(ticket) = self.running.begin(&task, hold) else { return };
         if deliveries > 1 {
             match self.storing.waits_already(&task).await {
                 None => return,
-                Some(true) => return ticket.settle().await,
+                Some(true) => return hold.settle().await,
                 Some(false) => {}
             }
         }
-        self.clone().attempt(Ready { lane, slot, task, ticket }).await;
-        if turn.is_some() {
-            let _ = self.registry.clear_suspect(&place).await;
-        }
+        let Some(ticket) = self.running.begin(&task, hold) else { return };
+        let attempt = self.clone().attempt(Ready { lane, slot, task, ticket });
+        self.in_turn(&place, turn, attempt).await;
     }
 
     /// While a circuit is open: what has waited in the lane for as long as was left of its schedule is at its end.
@@ -252,7 +253,7 @@ impl Engine {
             let detail = format!("its time ran out in the lane, after {} attempts: {error}", task.attempt);
             let (code, reason) = (Code::Timeout, Reason::Exhausted);
             let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
-            if self.storing.dead_letter(&task, reason, &fault).await == Put::Stopped {
+            if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
                 return Ok(());
             }
             lane.counters.dead_lettered.increment(1);
@@ -261,29 +262,50 @@ impl Engine {
         Ok(())
     }
 
+    /// Starts the drain of a pipeline's own lane, if none runs.
+    pub(super) fn drain_whole(self: &Arc<Self>, pipeline: &Arc<Pipeline>) {
+        let begin = |draining: &mut HashSet<Name>| draining.insert(pipeline.name.clone());
+        if !begin(&mut self.draining_whole.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let (engine, pipeline) = (self.clone(), pipeline.clone());
+        self.tracker.spawn(async move {
+            if let Err(why) = engine.admit_whole(&pipeline).await {
+                tracing::debug!(pipeline = %pipeline.name, why, "the pipeline's own lane waits");
+            }
+            let mut draining = engine.draining_whole.lock().unwrap_or_else(PoisonError::into_inner);
+            draining.remove(&pipeline.name);
+        });
+    }
+
     /// Admits what lies in the lane of a pipeline as a whole, until there is nothing.
-    pub(super) async fn drain_whole(self: &Arc<Self>, pipeline: &Arc<Pipeline>) -> Result<(), String> {
+    async fn admit_whole(self: &Arc<Self>, pipeline: &Arc<Pipeline>) -> Result<(), String> {
         let stream = self.nats.prefix().lanes();
         let subject = self.nats.prefix().lane(pipeline.name.as_str(), "_");
         let consumer = Prefix::lane_consumer(&pipeline.name, "_");
+        let room = Arc::new(Semaphore::new(WHOLE_SLOTS));
         let mut pull = None;
         let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
         while !self.stop.is_cancelled() {
-            pull.ask_now(WHOLE_SLOTS).await;
-            let mut batch = tokio::task::JoinSet::new();
+            let Ok(first) = room.clone().acquire_owned().await else { return Ok(()) };
+            let mut permits = vec![first];
+            permits.extend(std::iter::from_fn(|| room.clone().try_acquire_owned().ok()));
+            pull.ask_now(permits.len()).await;
+            let mut found = false;
             while pull.asked() > 0 {
                 match pull.next().await {
                     PullEvent::Message(delivered) => {
-                        batch.spawn(self.clone().take_task(pipeline.clone(), delivered, None));
+                        found = true;
+                        let task = self.clone().take_task(pipeline.clone(), delivered, permits.pop());
+                        self.tracker.spawn(task);
                     }
                     PullEvent::Ended(_) => {}
                     PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
                 }
             }
-            if batch.is_empty() {
+            if !found {
                 return Ok(());
             }
-            while batch.join_next().await.is_some() {}
         }
         Ok(())
     }

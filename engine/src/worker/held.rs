@@ -50,7 +50,7 @@ enum Release {
     Lease {
         nats: Nats,
         stream: String,
-        sequence: u64,
+        sequence: AtomicU64,
     },
     #[cfg(test)]
     Nothing,
@@ -93,7 +93,7 @@ impl Hold {
     /// Holds by a stored lease, which is deleted when everything is settled.
     pub fn lease(holds: &Arc<Holds>, nats: Nats, stream: String, sequence: u64) -> Self {
         let id = holds.next.fetch_add(1, Ordering::Relaxed);
-        Self::new(holds, id, Release::Lease { nats, stream, sequence }, None)
+        Self::new(holds, id, Release::Lease { nats, stream, sequence: AtomicU64::new(sequence) }, None)
     }
 
     /// Holds nothing.
@@ -128,6 +128,15 @@ impl Hold {
         self.inner.also.lock().unwrap_or_else(PoisonError::into_inner).push(other);
     }
 
+    /// Puts the lease that this holds by off, if it holds by one: `put_off` is given its sequence and says the new one.
+    pub async fn renew<F: Future<Output = Option<u64>>>(&self, put_off: impl FnOnce(u64) -> F) {
+        if let Release::Lease { sequence, .. } = &self.inner.release
+            && let Some(renewed) = put_off(sequence.load(Ordering::Acquire)).await
+        {
+            sequence.store(renewed, Ordering::Release);
+        }
+    }
+
     /// Another share, for another task of the same message.
     #[must_use]
     pub fn share(&self) -> Self {
@@ -146,7 +155,7 @@ impl Hold {
         match &self.inner.release {
             Release::Message(acker) => acker.ack().await,
             Release::Lease { nats, stream, sequence } => {
-                super::storing::delete_lease(nats, stream, *sequence).await;
+                super::storing::delete_lease(nats, stream, sequence.load(Ordering::Acquire)).await;
             }
             #[cfg(test)]
             Release::Nothing => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use metrics::gauge;
 
 use super::held::PROGRESS_EVERY;
@@ -110,9 +110,7 @@ impl Engine {
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
             if token == "_" {
-                if let Err(why) = self.drain_whole(pipeline).await {
-                    tracing::debug!(pipeline = %pipeline.name, why, "the pipeline's own lane waits");
-                }
+                self.drain_whole(pipeline);
                 continue;
             }
             let lane = Name::new(token).ok().and_then(|name| self.lane_named(&pipeline.name, &name));
@@ -141,6 +139,7 @@ impl Engine {
             self.find_lanes_of(pipeline).await;
             // Many at once are one.
             tokio::time::sleep(Duration::from_millis(250)).await;
+            while nudges.next().now_or_never().flatten().is_some() {}
         }
     }
 

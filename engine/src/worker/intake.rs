@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::health::Part;
 use super::held::Hold;
 use super::revision::{Force, overruled};
 use super::storing::Put;
-use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, Turn};
+use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, TURN_MAX, Turn};
 use super::{Engine, FLOOR_EVERY};
 use crate::model::{Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
 use crate::nats::pull::Lost;
@@ -190,16 +190,12 @@ impl Engine {
             Suspect::Stopped => return,
             Suspect::Killer => {
                 let task = pipeline.whole(message, &source, 0, EventRef::default());
-                return self.reject(&pipeline, task, killer(), hold).await;
+                self.reject(&pipeline, task, killer(), hold).await;
+                return self.clear_suspect(&source).await;
             }
         };
-        self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1).await;
-        if let Some((turn, done)) = turn {
-            if done.await.is_ok() {
-                self.clear_suspect(&source).await;
-            }
-            drop(turn);
-        }
+        let work = self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1);
+        self.in_turn(&source, turn, work).await;
     }
 
     /// Admits a message (new, or redriven as a whole) and carries its tasks on, side by side.
@@ -245,7 +241,7 @@ impl Engine {
     /// Dead-letters a message for the pipeline as a whole.
     pub(super) async fn reject(&self, pipeline: &Pipeline, task: Task, fault: Fault, hold: Hold) {
         let crate::model::Again::Never(reason) = fault.again else { return };
-        if self.storing.dead_letter(&task, reason, &fault).await == Put::Stopped {
+        if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
             return;
         }
         let labels = [("pipeline", pipeline.name.to_string()), ("reason", reason.to_string())];
@@ -293,19 +289,19 @@ impl Engine {
             Suspect::Stopped => return,
             Suspect::Killer => {
                 let fault = killer();
-                if self.storing.dead_letter(&task, Reason::CrashLoop, &fault).await != Put::Stopped {
+                if matches!(self.storing.dead_letter(&task, Reason::CrashLoop, &fault).await, Put::Stored(_))
+                {
+                    if let Some(lane) = self.lane_of(&task) {
+                        lane.counters.dead_lettered.increment(1);
+                    }
                     hold.settle().await;
+                    self.clear_suspect(&place).await;
                 }
                 return;
             }
         };
-        self.clone().take_decoded(&pipeline, task, hold, deliveries > 1).await;
-        if let Some((turn, done)) = turn {
-            if done.await.is_ok() {
-                self.clear_suspect(&place).await;
-            }
-            drop(turn);
-        }
+        let work = self.clone().take_decoded(&pipeline, task, hold, deliveries > 1);
+        self.in_turn(&place, turn, work).await;
     }
 
     /// A task for the pipeline as a whole is admitted again; any other is carried on.
@@ -343,9 +339,14 @@ impl Engine {
     pub(super) async fn suspect(&self, message: &SourceRef) -> Suspect {
         let Some(turn) = self.unless_stopped(self.suspects.turn()).await else { return Suspect::Stopped };
         let mut pause = PAUSE.0;
+        // Read once: a count that was written but not acknowledged must not be counted again.
+        let mut known: Option<u32> = None;
         loop {
             let noted = async {
-                let starts = self.registry.suspect_starts(message).await?;
+                let starts = match known {
+                    Some(starts) => starts,
+                    None => *known.insert(self.registry.suspect_starts(message).await?),
+                };
                 if starts < SUSPECT_STARTS_MAX {
                     self.registry.put_suspect_starts(message, starts + 1).await?;
                 }
@@ -360,6 +361,28 @@ impl Engine {
                     self.pause(&mut pause).await;
                 }
             }
+        }
+    }
+
+    /// Does a suspect's work. Its turn lasts until it is settled, its work has ended, or others have waited long enough;
+    /// by then this process has outlived it, so nothing counts against it.
+    pub(super) async fn in_turn(
+        &self,
+        suspect: &SourceRef,
+        turn: Option<(Turn, oneshot::Receiver<()>)>,
+        work: impl Future<Output = ()>,
+    ) {
+        let Some((turn, settled)) = turn else { return work.await };
+        let mut work = std::pin::pin!(work);
+        let ended = tokio::select! {
+            () = &mut work => true,
+            _ = settled => false,
+            () = tokio::time::sleep(TURN_MAX) => false,
+        };
+        self.clear_suspect(suspect).await;
+        drop(turn);
+        if !ended {
+            work.await;
         }
     }
 

@@ -16,9 +16,9 @@ mod running;
 mod storing;
 mod suspects;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -97,6 +97,8 @@ pub struct Engine {
     health: Health,
     limits: Limits,
     waiting: AtomicU64,
+    /// Pipelines whose own lane is being drained.
+    draining_whole: Mutex<HashSet<Name>>,
     /// Whether it was said that dead letters age out soon.
     ages_out: AtomicBool,
     onlooker: Option<Onlooker>,
@@ -155,6 +157,7 @@ impl Engine {
             health,
             limits,
             waiting: AtomicU64::new(0),
+            draining_whole: Mutex::default(),
             ages_out: AtomicBool::new(false),
             onlooker,
             tracker: TaskTracker::new(),

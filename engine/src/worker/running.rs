@@ -117,7 +117,7 @@ mod tests {
             traceparent: None,
             hops: 0,
             last: None,
-            origin: None,
+            fits: None,
         }
     }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Stuck};
-use crate::model::{Fault, Reason, Task, Timestamp};
+use crate::model::{Fault, Reason, SourceRef, Task, Timestamp, Work};
 use crate::nats::tasks::{self, Death};
-use crate::nats::{Nats, StoreError, Stored};
+use crate::nats::{NO_STREAM, Nats, StoreError, Stored};
 
 /// Pause after a refusal, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -21,6 +21,10 @@ pub struct Storing {
     pub(super) gate: Gate,
     pub(super) cut_off: CancellationToken,
 }
+
+/// The engine stops: nothing more can be stored or read, and nothing may be acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
 
 /// How a store ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,9 +159,9 @@ impl Storing {
             self.nats.prefix().dead_letter(task.pipeline.as_str(), task.subscription_token(), reason.as_str())
         };
         if reason != Reason::TooLarge {
-            for form in std::iter::once(task.clone()).chain(smaller(task)) {
+            for form in forms(task) {
                 let (headers, body) = tasks::encode_dead_letter(&form, &death);
-                match self.put_dead_letter(subject(reason), headers, body).await {
+                match self.put_dead_letter(subject(reason), headers, body, false).await {
                     Put::TooLarge => {}
                     put => return put,
                 }
@@ -165,19 +169,61 @@ impl Storing {
         }
         let death = Death { reason: Reason::TooLarge, ..death };
         let (headers, body) = tasks::encode_reference(task, &death);
-        self.put_dead_letter(subject(Reason::TooLarge), headers, body).await
+        self.put_dead_letter(subject(Reason::TooLarge), headers, body, true).await
     }
 
-    async fn put_dead_letter(&self, subject: String, headers: Vec<(String, String)>, body: Bytes) -> Put {
+    /// `last`: there is no smaller form, so a refusal for its size is one to wait for the end of.
+    async fn put_dead_letter(
+        &self,
+        subject: String,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+        last: bool,
+    ) -> Put {
         let mut patience = self.patience("a dead letter can't be stored");
         loop {
             let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
                 Ok(sequence) => return Put::Stored(sequence),
-                Err(StoreError::TooLarge) => return Put::TooLarge,
+                Err(StoreError::TooLarge) if !last => return Put::TooLarge,
                 Err(error) => error.to_string(),
             };
             if !patience.refused(refused).await {
                 return Put::Stopped;
+            }
+        }
+    }
+
+    /// Stores a wait in the first form that fits.
+    pub async fn wait_in_some_form(&self, task: &Task, due: Timestamp, replaces: Option<u64>) -> Put {
+        for form in forms(task) {
+            match self.wait(&form, due, replaces).await {
+                Put::TooLarge => {}
+                put => return put,
+            }
+        }
+        Put::TooLarge
+    }
+
+    /// Puts a lease off; its new sequence, if it was still there.
+    pub async fn wait_again(&self, task: &Task, due: Timestamp, lease: u64) -> Option<u64> {
+        match self.wait_in_some_form(task, due, Some(lease)).await {
+            Put::Stored(sequence) => Some(sequence),
+            Put::Elsewhere | Put::TooLarge | Put::Full | Put::Stopped => None,
+        }
+    }
+
+    /// A message as its stream still has it. `Err`: the engine stops.
+    pub async fn still_there(&self, source: &SourceRef) -> Result<Option<Stored>, Stopped> {
+        let mut patience = self.patience("a source message can't be read");
+        loop {
+            match self.nats.at(&source.stream, source.sequence).await {
+                Ok(stored) => return Ok(stored.filter(|stored| stored.time == source.time)),
+                Err(error) if error.code().is_some_and(|code| code == NO_STREAM) => return Ok(None),
+                Err(error) => {
+                    if !patience.refused(error.to_string()).await {
+                        return Err(Stopped);
+                    }
+                }
             }
         }
     }
@@ -225,14 +271,15 @@ fn compare(there: &Stored, task: &Task, replaces: Option<u64>) -> Found {
     }
 }
 
-/// The task at the earliest point that is known to fit: the event as it was admitted, before its first step.
-pub fn smaller(task: &Task) -> Option<Task> {
-    let origin = task.origin.as_ref()?;
-    let work = crate::model::Work::Step(0, origin.clone());
-    if task.work == work {
-        return None;
-    }
-    Some(Task { work, http: Vec::new(), ..task.clone() })
+/// A task as it is, then smaller forms of it: at the last point that is known to fit, and without what is only for people.
+pub fn forms(task: &Task) -> impl Iterator<Item = Task> {
+    let earlier = task.fits.as_ref().and_then(|fits| {
+        let work = Work::Step(fits.step, fits.event.clone());
+        (task.work != work).then(|| Task { work, http: fits.http.clone(), ..task.clone() })
+    });
+    let smallest = earlier.as_ref().unwrap_or(task).clone();
+    let bare = Task { last: None, modules: Vec::new(), ..smallest };
+    std::iter::once(task.clone()).chain(earlier).chain(std::iter::once(bare))
 }
 
 /// Deletes a lease, again and again until the server says that it is gone. If it fires first, that is a repeat.

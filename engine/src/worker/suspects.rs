@@ -3,6 +3,7 @@
 //! The delivery count alone proves nothing: it rises for everything that is held when an engine dies.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -10,6 +11,9 @@ use tokio::sync::oneshot;
 pub const SUSPECT_DELIVERIES: u64 = 4;
 /// What was started this often as a suspect is dead-lettered.
 pub const SUSPECT_STARTS_MAX: u32 = 3;
+
+/// The longest turn, for the sake of those behind it.
+pub const TURN_MAX: Duration = Duration::from_secs(30);
 
 /// The queue of suspects of one engine.
 #[derive(Default)]

@@ -1,0 +1,128 @@
+//! Events published onward to a NATS subject.
+
+use async_nats::jetstream::{self, Context};
+use hookmill_tests::{Endpoint, NatsServer, PipelineFolder, behaviour, eventually};
+
+use crate::scene::{SOON, Scene, event, good, messages_in, retry, webhook};
+
+async fn make_stream(jetstream: &Context, name: &str, subjects: &str) {
+    let config = jetstream::stream::Config {
+        name: name.into(),
+        subjects: vec![subjects.into()],
+        ..jetstream::stream::Config::default()
+    };
+    jetstream.create_stream(config).await.expect("the stream can be made");
+}
+
+async fn wait_for_messages(jetstream: &Context, stream: &str, count: u64) {
+    eventually(SOON, &format!("{count} messages in {stream}"), || async {
+        let found = messages_in(jetstream, stream).await;
+        if found == count { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
+}
+
+fn publish(name: &str, subject: &str, more: &str) -> String {
+    format!("[[subscription]]\nname = \"{name}\"\n[subscription.publish]\nsubject = \"{subject}\"\n{more}\n")
+}
+
+#[tokio::test]
+async fn events_arrive_on_the_subject_that_the_template_says() {
+    let server = NatsServer::start().await;
+    make_stream(&server.jetstream().await, "OUT", "out.>").await;
+    let folder = PipelineFolder::with("p", &publish("onward", "out.{type}.{subject}", ""));
+    let scene = Scene::open(server, folder).await;
+    let subjects = [("plain", "plain"), ("a b", "a%20b"), ("*", "%2A"), (">", "%3E"), ("ü%", "%C3%BC%25")];
+    for (subject, _) in subjects {
+        scene.publish([event("e", "com.shop.t", &format!(",\"subject\":\"{subject}\""))]).await;
+    }
+    scene.publish([event("e", "com.shop.t", "")]).await;
+    wait_for_messages(&scene.jetstream, "OUT", 6).await;
+    let stream = scene.jetstream.get_stream("OUT").await.expect("it is there");
+    let mut found = Vec::new();
+    let mut ids = std::collections::BTreeSet::new();
+    for sequence in 1..=6 {
+        let stored = stream.get_raw_message(sequence).await.expect("it is there");
+        found.push(stored.subject.to_string());
+        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned());
+        assert_eq!(header("Content-Type").as_deref(), Some("application/cloudevents+json"));
+        assert_eq!(header("Hookmill-Hops").as_deref(), Some("1"));
+        assert!(header("Hookmill-Delivery-Id").is_some_and(|id| id.starts_with("msg_")));
+        assert!(ids.insert(header("Nats-Msg-Id").expect("a message id")));
+        assert!(stored.payload.starts_with(br#"{"specversion":"1.0","id":"e""#));
+    }
+    found.sort_unstable();
+    let mut expected: Vec<_> = subjects
+        .iter()
+        .map(|(_, token)| format!("out.com.shop.t.{token}"))
+        .chain(["out.com.shop.t._".into()])
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    scene.ends("onward", "delivered", 6).await;
+    scene.quiet().await;
+}
+
+#[tokio::test]
+async fn a_subject_without_a_stream_is_tried_again_until_there_is_one() {
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let pipeline = [
+        webhook("healthy", &endpoint.url(), ""),
+        publish("never", "never.{id}", "") + &retry(&["100ms", "100ms"], ""),
+        publish("later", "later.{id}", "") + &retry(&["200ms"; 90], ""),
+    ]
+    .concat();
+    let scene = Scene::start(&pipeline).await;
+    scene.publish([good("one"), good("two")]).await;
+    endpoint.wait_for_delivered(2, SOON).await;
+    let letters = scene.letters(2).await;
+    for letter in &letters {
+        assert_eq!((letter.end(), letter.number("attempts")), (("never", "exhausted"), 3));
+        assert!(letter.error().contains("publish to never."), "{}", letter.error());
+        assert!(letter.error().contains("no stream"), "{}", letter.error());
+    }
+    make_stream(&scene.jetstream, "LATER", "later.>").await;
+    wait_for_messages(&scene.jetstream, "LATER", 2).await;
+    scene.ends("later", "delivered", 2).await;
+    scene.quiet().await;
+}
+
+#[tokio::test]
+async fn what_the_other_stream_does_not_take_for_its_size_is_dead_lettered_at_once() {
+    let server = NatsServer::start().await;
+    let config = jetstream::stream::Config {
+        name: "SMALL".into(),
+        subjects: vec!["small.>".into()],
+        max_message_size: 1_000,
+        ..jetstream::stream::Config::default()
+    };
+    server.jetstream().await.create_stream(config).await.expect("the stream can be made");
+    let pipeline = publish("small", "small.{id}", "") + &retry(&["1h"], "");
+    let scene = Scene::open(server, PipelineFolder::with("p", &pipeline)).await;
+    let large = event("large", "t", &format!(",\"data\":\"{}\"", "x".repeat(2_000)));
+    scene.publish([large, good("fits")]).await;
+    wait_for_messages(&scene.jetstream, "SMALL", 1).await;
+    let letters = scene.letters(1).await;
+    assert_eq!(letters[0].end(), ("small", "too_large"));
+    assert_eq!(letters[0].0["event"]["id"], "large");
+    scene.quiet().await;
+}
+
+#[tokio::test]
+async fn a_loop_of_two_pipelines_ends() {
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let source = |subject: &str| format!("[source]\nsubjects = [\"{subject}\"]\n");
+    let folder =
+        PipelineFolder::with("ping", &(source("events.ping.>") + &publish("on", "events.pong.x", "")));
+    folder.write("pong.toml", source("events.pong.>") + &publish("on", "events.ping.x", ""));
+    folder.write("p.toml", source("events.other.>") + &webhook("all", &endpoint.url(), ""));
+    let scene = Scene::open(NatsServer::start().await, folder).await;
+    scene.publish([good("round").on("events.ping.x"), good("other").on("events.other.x")]).await;
+    endpoint.wait_for_delivered(1, SOON).await;
+    let letters = scene.letters(1).await;
+    assert!(letters[0].error().contains("published onward 17 times"), "{}", letters[0].error());
+    assert_eq!(letters[0].0["event"]["id"], "round");
+    scene.quiet().await;
+    // Published by hand once, and onward 17 times.
+    assert_eq!(messages_in(&scene.jetstream, "HOOKMILL_EVENTS").await, 2 + 17);
+}
