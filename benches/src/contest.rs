@@ -59,6 +59,7 @@ pub struct Arena {
     redact: Vec<u8>,
     events: usize,
     runs: usize,
+    stored: u64,
 }
 
 /// A contender's log and its pipeline's folder, removed when it is over.
@@ -86,7 +87,7 @@ impl Arena {
         };
         jetstream.create_stream(config).await.expect("the stream can be made");
         events::publish_all(&jetstream, (0..events).map(events::structured)).await;
-        Self { server, jetstream, redact, events, runs: 0 }
+        Self { server, jetstream, redact, events, runs: 0, stored: 0 }
     }
 
     /// One run over all orders. The first tenth is for warming up and not timed.
@@ -101,7 +102,27 @@ impl Arena {
         let Ok(figure) = tokio::time::timeout(RUN_MAX, run).await else {
             panic!("{contender:?} has not sent {} events within {RUN_MAX:?}", self.events);
         };
+        let stored = self.stored().await;
+        if stored > self.stored {
+            eprintln!(
+                "{} tasks did not go the direct way, they waited in a lane or for a retry",
+                stored - self.stored
+            );
+        }
+        self.stored = stored;
         figure
+    }
+
+    /// Tasks that engines have stored so far.
+    async fn stored(&self) -> u64 {
+        let mut stored = 0;
+        for stream in ["HOOKMILL_LANES", "HOOKMILL_RETRIES", "HOOKMILL_DLQ"] {
+            // Before the first engine there is none.
+            if let Ok(stream) = self.jetstream.get_stream(stream).await {
+                stored += stream.cached_info().state.last_sequence;
+            }
+        }
+        stored
     }
 
     async fn webhooks(&self, contender: Contender) -> Figure {

@@ -4,6 +4,9 @@ use hookmill_tests::{PipelineFolder, events};
 
 use crate::bare::IN_FLIGHT;
 
+/// Messages that the engine holds at once: those on their way and as many behind them, so that nobody waits for the next.
+const HELD: usize = 2 * IN_FLIGHT;
+
 /// The variable that holds the signing secret.
 pub const SECRET_VARIABLE: &str = "HOOKMILL_BENCH_SECRET";
 /// The secret.
@@ -66,7 +69,7 @@ pub struct Stages {
 
 /// A folder with one pipeline called `name` that takes everything from `stream`.
 pub fn folder(name: &str, stream: &str, stages: Stages, target: Target<'_>, redact: &[u8]) -> PipelineFolder {
-    let mut text = format!("[source]\nstream = \"{stream}\"\nstart = \"all\"\n");
+    let mut text = format!("[source]\nstream = \"{stream}\"\nstart = \"all\"\nmax_in_flight = {HELD}\n");
     if stages.validate {
         text += &format!(
             "\n[[validate.schema]]\ntypes = [\"{}\"]\nfile = \"order.schema.json\"\n",
