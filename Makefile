@@ -14,7 +14,7 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: # the Python clients of the tests
+peers: ## fetch the Python clients of the tests
 	@scripts/python-peers.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/

@@ -18,6 +18,7 @@ use crate::model::{
     Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Name, Next, Output, Reason, SourceMessage,
     SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
 };
+use crate::telemetry::metrics as names;
 use crate::validate::Validator;
 use crate::{source, transform};
 
@@ -76,6 +77,8 @@ pub struct Subscription {
     /// Longest delivery.
     pub timeout: Duration,
     steps_hash: Arc<str>,
+    /// Handles with the labels of each step, looked up once.
+    step_durations: Vec<metrics::Histogram>,
 }
 
 /// The parts of a [`Subscription`] that are set from outside.
@@ -106,7 +109,8 @@ impl Subscription {
         }
         let digest = data_encoding::HEXLOWER.encode(&hash.finalize()[..8]);
         let SubscriptionParts { name, filter, steps, target, retry, concurrency, timeout } = parts;
-        Self { name, filter, steps, target, retry, concurrency, timeout, steps_hash: digest.into() }
+        let (steps_hash, step_durations) = (digest.into(), Vec::new());
+        Self { name, filter, steps, target, retry, concurrency, timeout, steps_hash, step_durations }
     }
 
     /// The longest that one attempt at `task` may take: the sum of the time-outs of what it may still do.
@@ -175,7 +179,20 @@ impl Pipeline {
         validator: Validator,
         subscriptions: Vec<Subscription>,
     ) -> Self {
-        let subscriptions: Vec<_> = subscriptions.into_iter().map(Arc::new).collect();
+        let measured = |mut subscription: Subscription| {
+            let labels = |step: usize| {
+                [
+                    ("pipeline", name.to_string()),
+                    ("subscription", subscription.name.to_string()),
+                    ("step", step.to_string()),
+                ]
+            };
+            let steps = 0..subscription.steps.len();
+            subscription.step_durations =
+                steps.map(|step| metrics::histogram!(names::STEP_DURATION, &labels(step))).collect();
+            Arc::new(subscription)
+        };
+        let subscriptions: Vec<_> = subscriptions.into_iter().map(measured).collect();
         let by_name =
             subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
         Self { name, revision, source, validator, subscriptions, by_name }
@@ -351,7 +368,10 @@ impl Pipeline {
             if !task.modules.iter().any(|module| module == label) {
                 task.modules.push(label.to_owned());
             }
-            match step.transform.apply(&event).await {
+            let began = (moment.clock)();
+            let applied = step.transform.apply(&event).await;
+            measure(self, subscription, at, (moment.clock)().since(began), &applied);
+            match applied {
                 Ok(Verdict::Keep) => task.work = Work::Step(at + 1, event),
                 Ok(Verdict::Replace(output)) => follow(&mut task, at, output),
                 Ok(Verdict::Drop(why)) => return Next::Filtered(Filtered::Dropped(why)),
@@ -367,6 +387,28 @@ impl Pipeline {
                 Err(fault) => return failed(subscription, task, fault, Some((step.on_error, at)), moment),
             }
         }
+    }
+}
+
+/// Counts and times one call of step `at`.
+fn measure(
+    pipeline: &Pipeline,
+    subscription: &Subscription,
+    at: u16,
+    took: Duration,
+    result: &Result<Verdict, Fault>,
+) {
+    if let Some(duration) = subscription.step_durations.get(usize::from(at)) {
+        duration.record(took.as_secs_f64());
+    }
+    if let Err(fault) = result {
+        let labels = [
+            ("pipeline", pipeline.name.to_string()),
+            ("subscription", subscription.name.to_string()),
+            ("step", at.to_string()),
+            ("kind", fault.code.as_str().to_owned()),
+        ];
+        metrics::counter!(names::STEP_FAILURES, &labels).increment(1);
     }
 }
 

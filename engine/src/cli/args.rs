@@ -25,7 +25,7 @@ pub(crate) struct Global {
     /// The process's own settings [default: hookmill.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// NATS servers, comma separated [default: nats://127.0.0.1:4222]
+    /// NATS servers, comma separated [default: <nats://127.0.0.1:4222>]
     #[arg(long, global = true, env = "NATS_URL", value_name = "URL")]
     pub(crate) nats: Option<String>,
     /// Prefix of streams, subjects and consumers [default: hookmill]
@@ -34,6 +34,20 @@ pub(crate) struct Global {
     /// Print data as one JSON object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Colour in logs
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    pub(crate) color: Colour,
+}
+
+/// When to use colour.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// On every terminal
+    Always,
+    /// Never
+    Never,
 }
 
 /// The commands.
@@ -43,7 +57,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Report every problem of every pipeline file
     Check(CheckArgs),
-    /// Make all streams, HOOKMILL_EVENTS among them
+    /// Make all streams, `HOOKMILL_EVENTS` among them
     Init,
     /// Publish CloudEvents from files and wait for the acks
     Publish(PublishArgs),

@@ -12,7 +12,6 @@ use crate::nats::Nats;
 use crate::nats::letters::{Letter, Selection};
 
 pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let process = assemble::process(global)?;
     let nats = assemble::connect(&process).await?;
     match command {
@@ -219,8 +218,11 @@ async fn discard(
     chosen(which)?;
     let mut count = 0_u64;
     let mut walk = Walk::new(nats, which);
-    while walk.next().await?.is_some() {
+    while let Some(letter) = walk.next().await? {
         count += 1;
+        if dry_run && global.json {
+            println!("{}", json!({ "sequence": letter.stored.sequence, "discarded": false }));
+        }
     }
     if dry_run || count == 0 {
         eprintln!("{count} would be discarded");

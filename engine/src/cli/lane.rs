@@ -13,13 +13,15 @@ use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::nats::{Nats, Registry};
 
 pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let process = assemble::process(global)?;
     let nats = assemble::connect(&process).await?;
     let registry = Registry::open(&nats).await.map_err(|error| Failure::failed(&error))?;
     match command {
         LaneCommand::List(paths) => {
-            let known = known(&config::load(&paths.paths));
+            let loaded = config::load(&paths.paths);
+            // What a file with problems holds isn't known: its lanes would be taken for orphans without a word.
+            loaded.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            let known = known(&loaded);
             list(&nats, &registry, global, &known).await
         }
         LaneCommand::Pause { lane } => {
@@ -82,10 +84,13 @@ async fn list(
         let Some(lane) = of(&subject) else { continue };
         rows.entry(lane).or_default().backlog += count;
     }
-    let waits = nats.counts(&prefix.retries(), &prefix.wait_all("*", "*")).await;
-    for (subject, count) in waits.map_err(|error| Failure::failed(&error))? {
-        let Some(lane) = of(&subject) else { continue };
-        rows.entry(lane).or_default().waiting += count;
+    // What is due and taken by nobody (its pipeline is gone) waits as well.
+    for filter in [prefix.wait_all("*", "*"), prefix.due_of("*", "*")] {
+        let waits = nats.counts(&prefix.retries(), &filter).await;
+        for (subject, count) in waits.map_err(|error| Failure::failed(&error))? {
+            let Some(lane) = of(&subject) else { continue };
+            rows.entry(lane).or_default().waiting += count;
+        }
     }
     let mut lines = Vec::new();
     for ((pipeline, subscription), row) in rows {

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Cli, Command};
+use self::args::{Cli, Colour, Command};
 
 /// What a command ends with, besides success.
 #[derive(Debug)]
@@ -63,6 +63,17 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
+    let level = match command {
+        Command::Run(_) => "info",
+        Command::Dev(_) => "error",
+        _ => "warn",
+    };
+    let colour = match global.color {
+        Colour::Auto => None,
+        Colour::Always => Some(true),
+        Colour::Never => Some(false),
+    };
+    crate::telemetry::logs::install(level, colour);
     match command {
         Command::Run(args) => run::run(&global, args).await,
         Command::Check(args) => assemble::check(&global, &args).await,

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -26,14 +26,15 @@ pub(crate) struct Item {
 }
 
 pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Failure> {
-    crate::telemetry::logs::install("warn");
     let mut items = Vec::new();
     let mut problems = 0;
     for file in &args.files {
         let (found, errors) = read(file)?;
         items.extend(found);
         problems += errors.len();
-        errors.iter().for_each(|error| eprintln!("error: {error}"));
+        for error in &errors {
+            eprintln!("error: {error}");
+        }
     }
     if problems > 0 {
         return Err(Failure::Usage(format!("nothing published: {problems} of the events can't be read")));
@@ -42,8 +43,15 @@ pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Fa
     let nats = assemble::connect(&process).await?;
     let count = items.len();
     let sent = stream::iter(items.into_iter().map(|item| send(&nats, &args, global.json, item)));
-    let sent: Result<Vec<()>, Failure> = sent.buffered(IN_FLIGHT).try_collect().await;
-    sent?;
+    let mut sent = std::pin::pin!(sent.buffered(IN_FLIGHT));
+    let mut stored = 0;
+    while let Some(one) = sent.next().await {
+        if one.is_err() {
+            eprintln!("{stored} of {count} published; the others may be published or not");
+        }
+        one?;
+        stored += 1;
+    }
     eprintln!("{count} published");
     Ok(())
 }

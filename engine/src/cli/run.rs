@@ -9,14 +9,13 @@ use super::args::{Global, RunArgs};
 use super::{Failure, assemble};
 use crate::egress;
 use crate::server::Listener;
-use crate::telemetry::{logs, metrics};
+use crate::telemetry::metrics;
 use crate::worker::{Engine, Limits};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
-    logs::install("info");
     let metrics = metrics::install();
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
     let process = assemble::process(global)?;
@@ -37,15 +36,27 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
-    let engine =
-        Engine::start(nats, pipelines, limits, None).await.map_err(|error| Failure::failed(&error))?;
+    let engine = tokio::select! {
+        engine = Engine::start(nats, pipelines, limits, None) => engine.map_err(|error| Failure::failed(&error))?,
+        () = signals.next() => return Ok(()),
+    };
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
     let stop = CancellationToken::new();
     let served = listener.serve(engine.clone(), metrics, stop.clone());
     let work = async {
-        engine.ready().await;
-        tracing::info!("ready");
-        signals.next().await;
+        // What keeps it from becoming ready may last: it hears signals all the same.
+        let ready = async {
+            engine.ready().await;
+            tracing::info!("ready");
+            std::future::pending().await
+        };
+        let hear = async {
+            while signals.next_or_hangup().await {
+                tracing::info!("SIGHUP: the files of this engine are put into force");
+                engine.claim().await;
+            }
+        };
+        tokio::select! { () = hear => {} () = ready => {} }
         tracing::info!("stopping: no new messages, running attempts come to their end");
         tokio::select! {
             () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
@@ -64,11 +75,26 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let listen = |kind| signal(kind);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one: true for SIGHUP, false for those that end the program.
+    async fn next_or_hangup(&mut self) -> bool {
+        tokio::select! {
+            _ = self.interrupt.recv() => false,
+            _ = self.terminate.recv() => false,
+            _ = self.hangup.recv() => true,
+        }
     }
 
     /// The next one of either.

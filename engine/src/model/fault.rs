@@ -67,6 +67,36 @@ pub enum Code {
     Internal,
 }
 
+impl Code {
+    /// The text in labels of metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotCloudEvent => "not_cloudevent",
+            Self::Schema => "schema",
+            Self::UnknownType => "unknown_type",
+            Self::TooLarge => "too_large",
+            Self::CrashLoop => "crash_loop",
+            Self::Rejected => "rejected",
+            Self::GuestRetry => "guest_retry",
+            Self::GuestTrap => "guest_trap",
+            Self::GuestOutput => "guest_output",
+            Self::StepTimeout => "step_timeout",
+            Self::StepsChanged => "steps_changed",
+            Self::Status => "status",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Resolve => "resolve",
+            Self::Protocol => "protocol",
+            Self::Egress => "egress",
+            Self::Config => "config",
+            Self::LaneFull => "lane_full",
+            Self::Publish => "publish",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// Whose doing it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Whose {

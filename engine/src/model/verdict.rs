@@ -12,6 +12,10 @@ pub struct Output {
 }
 
 /// What a step decided.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is alive at a time, and a box would cost the hot path an allocation"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Go on with this instead.

@@ -88,10 +88,11 @@ impl Nats {
     /// Puts a dead letter back into its lane, in a new generation with no attempts made; removes it once that is stored.
     pub async fn redrive(&self, letter: &Letter) -> Result<(), RedriveError> {
         let task = letter.task.clone()?;
-        if let Work::Source(message) = &task.work {
-            if message.body.is_empty() && message.headers.is_empty() {
-                return Err(RedriveError::NoBody);
-            }
+        if let Work::Source(message) = &task.work
+            && message.body.is_empty()
+            && message.headers.is_empty()
+        {
+            return Err(RedriveError::NoBody);
         }
         let task = Task {
             generation: task.generation + 1,

@@ -71,6 +71,11 @@ impl Prefix {
         format!("{}.due.{pipeline}.>", self.subject)
     }
 
+    /// Everything due of a subscription; `*` for all.
+    pub fn due_of(&self, pipeline: &str, subscription: &str) -> String {
+        format!("{}.due.{pipeline}.{subscription}", self.subject)
+    }
+
     /// Everything that waits in a pipeline.
     pub fn wait_all(&self, pipeline: &str, subscription: &str) -> String {
         format!("{}.wait.{pipeline}.{subscription}.>", self.subject)

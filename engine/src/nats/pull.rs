@@ -84,6 +84,7 @@ pub enum Lost {
 }
 
 /// What a pull says.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, never kept")]
 #[derive(Debug)]
 pub enum PullEvent {
     /// A message.
@@ -119,21 +120,23 @@ impl Pull {
     }
 
     /// Asks for `count` more; the caller keeps room for them until they come or the request ends.
-    pub async fn ask(&mut self, count: usize) {
+    ///
+    /// False: the connection is closed for good.
+    pub async fn ask(&mut self, count: usize) -> bool {
         let request = serde_json::json!({
             "batch": count,
             "expires": u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX),
             "idle_heartbeat": u64::try_from(HEARTBEAT.as_nanos()).unwrap_or(u64::MAX),
         });
-        self.request(count, &request).await;
+        self.request(count, &request).await
     }
 
     /// Asks for `count` of what is there now; the request ends at once if there is nothing.
-    pub async fn ask_now(&mut self, count: usize) {
-        self.request(count, &serde_json::json!({ "batch": count, "no_wait": true })).await;
+    pub async fn ask_now(&mut self, count: usize) -> bool {
+        self.request(count, &serde_json::json!({ "batch": count, "no_wait": true })).await
     }
 
-    async fn request(&mut self, count: usize, request: &serde_json::Value) {
+    async fn request(&mut self, count: usize, request: &serde_json::Value) -> bool {
         if self.asked == 0 {
             self.heard = Instant::now();
         }
@@ -143,6 +146,7 @@ impl Pull {
         if sent.is_ok() {
             self.asked += count;
         }
+        sent.is_ok()
     }
 
     /// The next thing that happens. Cancel-safe.

@@ -22,6 +22,26 @@ pub struct Floor {
     pub sequence: u64,
 }
 
+/// Which file of a pipeline is in force, and which engine said so.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Revision {
+    /// Hash of the pipeline's file.
+    pub hash: String,
+    /// The engine that loaded it last.
+    pub engine: String,
+}
+
+/// An engine's sign of life for one pipeline.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sign {
+    /// The engine.
+    pub engine: String,
+    /// The hash of the file that it has loaded.
+    pub hash: String,
+    /// Grows with each renewal.
+    pub renewal: u64,
+}
+
 /// What somebody or something has decided about a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -107,6 +127,51 @@ impl Registry {
     /// Keeps a floor.
     pub async fn put_floor(&self, pipeline: &Name, floor: &Floor) -> Result<(), RegistryError> {
         self.put(format!("floor.{pipeline}"), floor).await
+    }
+
+    /// Puts a pipeline's file into force: the last writer is.
+    pub async fn put_revision(&self, pipeline: &Name, revision: &Revision) -> Result<(), RegistryError> {
+        self.put(format!("revision.{pipeline}"), revision).await
+    }
+
+    /// The file that is in force.
+    pub async fn revision(&self, pipeline: &Name) -> Result<Option<Revision>, RegistryError> {
+        self.get(format!("revision.{pipeline}")).await
+    }
+
+    /// Told whenever another file may have been put into force.
+    pub async fn watch_revision(
+        &self,
+        pipeline: &Name,
+    ) -> Result<impl Stream<Item = ()> + Send + use<>, RegistryError> {
+        let watch = self.store.watch_with_history(format!("revision.{pipeline}")).await.map_err(read)?;
+        Ok(watch.map(|_| ()))
+    }
+
+    /// Renews an engine's sign of life.
+    pub async fn renew(&self, pipeline: &Name, engine: &str, hash: &str) -> Result<(), RegistryError> {
+        self.put(format!("engine.{pipeline}.{engine}"), &hash).await
+    }
+
+    /// Takes an engine's sign of life away.
+    pub async fn retire(&self, pipeline: &Name, engine: &str) -> Result<(), RegistryError> {
+        self.store.purge(format!("engine.{pipeline}.{engine}")).await.map_err(written)
+    }
+
+    /// The signs of life of all engines that run a pipeline.
+    pub async fn signs(&self, pipeline: &Name) -> Result<Vec<Sign>, RegistryError> {
+        let start = format!("engine.{pipeline}.");
+        let mut keys = self.store.keys().await.map_err(read)?;
+        let mut signs = Vec::new();
+        while let Some(key) = keys.next().await {
+            let key = key.map_err(read)?;
+            let Some(engine) = key.strip_prefix(&start) else { continue };
+            let Some(entry) = self.store.entry(key.clone()).await.map_err(read)? else { continue };
+            if let (kv::Operation::Put, Ok(hash)) = (entry.operation, serde_json::from_slice(&entry.value)) {
+                signs.push(Sign { engine: engine.to_owned(), hash, renewal: entry.revision });
+            }
+        }
+        Ok(signs)
     }
 
     /// The record of a lane.

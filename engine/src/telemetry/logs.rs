@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Installs the subscriber. `HOOKMILL_LOG` sets the level (`info` by default), in `tracing`'s filter syntax.
-pub fn install(default_level: &str) {
+/// Installs the subscriber. `HOOKMILL_LOG` sets the level (`default_level` otherwise), in `tracing`'s filter syntax.
+/// `colour`: `None` means on a terminal, unless `NO_COLOR` is set.
+pub fn install(default_level: &str, colour: Option<bool>) {
     let filter = EnvFilter::try_from_env("HOOKMILL_LOG");
     let quiet = format!("{default_level},async_nats=error,cranelift_codegen=warn,wasmtime=warn");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(quiet));
@@ -13,7 +14,8 @@ pub fn install(default_level: &str) {
     let terminal = std::io::stderr().is_terminal();
     // A second call (tests) keeps the first subscriber.
     let _ = if terminal {
-        let colour = std::env::var_os("NO_COLOR").is_none();
+        let colour =
+            colour.unwrap_or_else(|| std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()));
         builder.with_ansi(colour).with_target(false).try_init()
     } else {
         builder.json().flatten_event(true).with_current_span(false).try_init()

@@ -16,7 +16,9 @@ pub const DELIVERY_ATTEMPTS: &str = "hookmill_delivery_attempts_total";
 pub const DELIVERY_DURATION: &str = "hookmill_delivery_duration_seconds";
 /// Stored in the source to delivered, `{pipeline,subscription}`.
 pub const EVENT_AGE: &str = "hookmill_event_age_seconds";
-/// Failed steps, `{pipeline,subscription,kind}`.
+/// Length of one call of a step, its instance included, `{pipeline,subscription,step}` (from 0).
+pub const STEP_DURATION: &str = "hookmill_step_duration_seconds";
+/// Failed steps, `{pipeline,subscription,step,kind}`.
 pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
 /// Tasks in a lane, `{pipeline,subscription}`.
 pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
@@ -28,6 +30,9 @@ pub const IN_FLIGHT: &str = "hookmill_in_flight";
 pub const WAITING: &str = "hookmill_waiting";
 /// Messages in the dead-letter stream.
 pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
+
+/// Age of the oldest dead letter, in seconds; it is removed at 30 days.
+pub const DEAD_LETTERS_OLDEST: &str = "hookmill_dead_letters_oldest_seconds";
 
 /// Buckets of durations, in seconds.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
@@ -52,10 +57,12 @@ fn describe() {
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
     describe_histogram!(DELIVERY_DURATION, metrics::Unit::Seconds, "length of an attempt");
     describe_histogram!(EVENT_AGE, metrics::Unit::Seconds, "from stored in the source to delivered");
+    describe_histogram!(STEP_DURATION, metrics::Unit::Seconds, "length of one call of a step");
     describe_counter!(STEP_FAILURES, "steps that failed");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
     describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled");
     describe_gauge!(IN_FLIGHT, "messages held by this engine");
     describe_gauge!(WAITING, "tasks that wait for their next attempt");
+    describe_gauge!(DEAD_LETTERS_OLDEST, metrics::Unit::Seconds, "age of the oldest dead letter");
     describe_gauge!(DEAD_LETTERS, "messages in the dead-letter stream");
 }

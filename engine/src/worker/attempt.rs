@@ -107,12 +107,11 @@ impl Engine {
             Entry::IfFree => lane.newcomer(),
             Entry::Store => None,
         };
-        match slot {
-            Some(slot) => Some(Ready { lane, slot, task, ticket }),
-            None => {
-                self.store_in_lane(&lane, task, ticket, None).await;
-                None
-            }
+        if let Some(slot) = slot {
+            Some(Ready { lane, slot, task, ticket })
+        } else {
+            self.store_in_lane(&lane, task, ticket, None).await;
+            None
         }
     }
 
@@ -184,11 +183,15 @@ impl Engine {
                 Next::Onward(onward) => {
                     let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
                     match self.storing.wait(&onward, due, lease).await {
-                        Put::Stored(sequence) => lease = Some(sequence),
+                        Put::Stored(sequence) => {
+                            lease = Some(sequence);
+                            ticket.settle_so_far().await;
+                        }
+                        Put::Elsewhere => ticket.settle_so_far().await,
                         Put::Stopped => return,
-                        Put::Elsewhere | Put::TooLarge | Put::Full => {}
+                        // Held on by what it came from, with progress acks.
+                        Put::TooLarge | Put::Full => {}
                     }
-                    ticket.settle_so_far().await;
                     task = onward;
                 }
                 Next::Delivered { .. } => {
@@ -259,26 +262,25 @@ impl Engine {
         let advance = lane.pipeline.advance(subscription, task.clone(), moment);
         let advance = timeout(deadline, AssertUnwindSafe(advance).catch_unwind());
         tokio::pin!(advance);
-        let done = match timeout(LEASE_AFTER, &mut advance).await {
-            Ok(done) => done,
-            Err(_) => {
-                let store = async {
-                    let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
-                    let leased = leased(task);
-                    let mut put = self.storing.wait(&leased, due, *lease).await;
-                    if let (Put::TooLarge, Some(small)) = (put, smaller(&leased)) {
-                        put = self.storing.wait(&small, due, *lease).await;
-                    }
-                    match put {
-                        Put::Stored(sequence) => *lease = Some(sequence),
-                        Put::Elsewhere => {}
-                        // Held on, with progress acks, until the attempt has its outcome.
-                        Put::TooLarge | Put::Full | Put::Stopped => return,
-                    }
-                    ticket.settle_so_far().await;
-                };
-                futures_util::join!(&mut advance, store).0
-            }
+        let done = if let Ok(done) = timeout(LEASE_AFTER, &mut advance).await {
+            done
+        } else {
+            let store = async {
+                let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
+                let leased = leased(task);
+                let mut put = self.storing.wait(&leased, due, *lease).await;
+                if let (Put::TooLarge, Some(small)) = (put, smaller(&leased)) {
+                    put = self.storing.wait(&small, due, *lease).await;
+                }
+                match put {
+                    Put::Stored(sequence) => *lease = Some(sequence),
+                    Put::Elsewhere => {}
+                    // Held on, with progress acks, until the attempt has its outcome.
+                    Put::TooLarge | Put::Full | Put::Stopped => return,
+                }
+                ticket.settle_so_far().await;
+            };
+            futures_util::join!(&mut advance, store).0
         };
         let (code, detail) = match done {
             Ok(Ok(next)) => return next,
@@ -368,14 +370,15 @@ impl Engine {
         for other in holds {
             hold.also(other);
         }
-        self.enter_one_by_one(children, hold);
+        // What is resumed may have been split before; its outputs may wait already.
+        self.enter_one_by_one(children, hold, task.attempt > 0);
     }
 
-    fn enter_one_by_one(self: &Arc<Self>, children: Vec<Task>, hold: Hold) {
+    fn enter_one_by_one(self: &Arc<Self>, children: Vec<Task>, hold: Hold, again: bool) {
         let engine = self.clone();
         self.tracker.spawn(async move {
             for child in children {
-                if let Some(ready) = engine.enter(child, hold.share(), false).await {
+                if let Some(ready) = engine.enter(child, hold.share(), again).await {
                     engine.spawn_attempt(ready);
                 }
             }

@@ -317,5 +317,7 @@ fn has_expired(
     since: Timestamp,
 ) -> bool {
     let Ok(task) = decode(lane, headers, body) else { return false };
-    task.left.is_some_and(|left| circuit::expired(stored, since, left, Timestamp::now()))
+    // What was redriven, or stored by an engine that doesn't know the subscription, has its whole schedule left.
+    let left = task.left.unwrap_or_else(|| lane.subscription.retry.left(task.attempt));
+    circuit::expired(stored, since, left, Timestamp::now())
 }

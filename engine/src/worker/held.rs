@@ -44,6 +44,7 @@ impl Holds {
 }
 
 /// What is to be done when everything is settled.
+#[expect(clippy::large_enum_variant, reason = "leases are rare, messages are not")]
 enum Release {
     Message(Acker),
     Lease { nats: Nats, stream: String, sequence: u64 },
@@ -133,7 +134,7 @@ impl Hold {
         match &self.inner.release {
             Release::Message(acker) => acker.ack().await,
             Release::Lease { nats, stream, sequence } => {
-                super::storing::delete_lease(nats, stream, *sequence).await
+                super::storing::delete_lease(nats, stream, *sequence).await;
             }
         }
         let also = std::mem::take(&mut *self.inner.also.lock().unwrap_or_else(PoisonError::into_inner));

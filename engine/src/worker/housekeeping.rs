@@ -12,14 +12,19 @@ use super::lane::Lane;
 use super::{Engine, FLOOR_EVERY};
 use crate::model::{Name, SourceRef, Timestamp};
 use crate::nats::registry::{LaneMode, LaneRecord};
+use crate::nats::streams::DLQ_AGE;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics as names;
+
+/// How long before their removal dead letters are spoken of.
+const AGES_OUT_SOON: Duration = Duration::from_secs(3 * 86_400);
 
 impl Engine {
     /// Starts everything of this file.
     pub(super) fn keep_house(self: &Arc<Self>) {
         let engine = self.clone();
-        self.tracker.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
+        // Goes on while attempts come to their end at shutdown, so it is none of what that waits for.
+        self.house.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(PROGRESS_EVERY).await;
                 engine.holds.progress().await;
@@ -62,12 +67,25 @@ impl Engine {
         if let Ok(dead) = self.nats.stream_messages(&prefix.dlq()).await {
             gauge!(names::DEAD_LETTERS).set(as_gauge(dead));
         }
+        self.watch_oldest_dead_letter().await;
         for lane in self.all_lanes() {
-            let labels = [
-                ("pipeline", lane.pipeline.name.to_string()),
-                ("subscription", lane.subscription.name.to_string()),
-            ];
-            gauge!(names::LANE_STATE, &labels).set(f64::from(lane.gauge()));
+            gauge!(names::LANE_STATE, &lane_labels(lane)).set(f64::from(lane.gauge()));
+        }
+    }
+
+    /// Dead letters are kept for a time only: says so while there is still time.
+    async fn watch_oldest_dead_letter(&self) {
+        let (stream, subjects) = (self.nats.prefix().dlq(), self.nats.prefix().dlq_subjects());
+        let Ok(oldest) = self.nats.next_on(&stream, &subjects, 1).await else { return };
+        let age = oldest.map_or(Duration::ZERO, |oldest| Timestamp::now().since(oldest.time));
+        gauge!(names::DEAD_LETTERS_OLDEST).set(age.as_secs_f64());
+        let soon = age > DLQ_AGE.saturating_sub(AGES_OUT_SOON);
+        if soon && !self.ages_out.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "dead letters will be removed within 3 days because of their age; `hookmill dlq list --older-than 27d` shows them"
+            );
+        } else if !soon {
+            self.ages_out.store(false, Ordering::Relaxed);
         }
     }
 
@@ -82,6 +100,13 @@ impl Engine {
         let prefix = self.nats.prefix();
         let counts = self.nats.counts(&prefix.lanes(), &prefix.lane_all(pipeline.name.as_str())).await;
         let Ok(counts) = counts else { return };
+        for lane in self.all_lanes().filter(|lane| lane.pipeline.name == pipeline.name) {
+            let (subscription, labels) = (&lane.subscription.name, lane_labels(lane));
+            let subject = prefix.lane(pipeline.name.as_str(), subscription.as_str());
+            // A lane that has been drained is in no answer any more.
+            let count = counts.get(&subject).copied().unwrap_or(0);
+            gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
+        }
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
             if token == "_" {
@@ -90,8 +115,6 @@ impl Engine {
                 }
                 continue;
             }
-            let labels = [("pipeline", pipeline.name.to_string()), ("subscription", token.to_owned())];
-            gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
             let lane = Name::new(token).ok().and_then(|name| self.lane_named(&pipeline.name, &name));
             if let Some(lane) = lane.filter(|_| count > 0) {
                 self.begin_to_spill(&lane);
@@ -131,7 +154,7 @@ impl Engine {
                 continue;
             };
             if let Some(lane) = self.lane_named(&pipeline, &subscription) {
-                lane.set_record(change.record.as_ref(), Timestamp::now());
+                lane.set_record(change.record.as_ref());
             }
         }
     }
@@ -154,6 +177,9 @@ impl Engine {
         } else {
             tracing::info!(%pipeline, %subscription, "circuit closed");
         }
+        if lane.is_stopped() {
+            return;
+        }
         let registry = self.registry.clone();
         self.tracker.spawn(async move {
             let kept = match opened {
@@ -175,7 +201,7 @@ impl Engine {
         tracing::warn!(%pipeline, %subscription, "endpoint answered 410 Gone, lane disabled; `hookmill lane resume` starts it again");
         let why = "the endpoint answered 410 Gone".to_owned();
         let record = LaneRecord { state: LaneMode::Disabled, why, since: Timestamp::now().unix_nanos() };
-        lane.set_record(Some(&record), Timestamp::now());
+        lane.set_record(Some(&record));
         if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await {
             tracing::warn!(%error, "the lane's state was not kept, it holds for this engine alone");
         }
@@ -190,6 +216,10 @@ impl Engine {
         let next = crate::model::Next::Filtered(crate::model::Filtered::Filter);
         onlooker(&super::Seen { task: &task, next: &next, at: Timestamp::now() });
     }
+}
+
+fn lane_labels(lane: &Lane) -> [(&'static str, String); 2] {
+    [("pipeline", lane.pipeline.name.to_string()), ("subscription", lane.subscription.name.to_string())]
 }
 
 fn as_gauge(count: u64) -> f64 {

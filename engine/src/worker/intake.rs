@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::health::Part;
 use super::held::Hold;
+use super::revision::{Force, overruled};
 use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, Turn};
 use super::{Engine, FLOOR_EVERY};
@@ -26,10 +27,17 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 impl Engine {
     /// Takes a pipeline's source messages until the engine stops; finds its place again whenever it is lost.
-    pub(super) async fn run_source(self: Arc<Self>, pipeline: Arc<Pipeline>) {
+    pub(super) async fn run_source(
+        self: Arc<Self>,
+        pipeline: Arc<Pipeline>,
+        mut force: tokio::sync::watch::Receiver<Force>,
+    ) {
         let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
+            if self.unless_stopped(self.in_force(&pipeline, &mut force)).await.is_none() {
+                return;
+            }
             let prepared = source::prepare(&self.nats, &self.registry, &pipeline.name, &pipeline.source);
             let place = match self.unless_stopped(prepared).await {
                 None => return,
@@ -57,7 +65,11 @@ impl Engine {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.tracker.spawn(engine.take_source(pipeline, delivered, permit));
             });
-            let lost = tokio::select! { lost = pump => lost, () = floors => None };
+            let lost = tokio::select! {
+                lost = pump => lost,
+                () = floors => None,
+                () = overruled(&mut force) => continue,
+            };
             let Some(lost) = lost else { break };
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
@@ -125,7 +137,9 @@ impl Engine {
                 reserve(room, &mut reserved, BATCH);
                 let more = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) - asked;
                 if more > 0 {
-                    pull.ask(more).await;
+                    if !pull.ask(more).await {
+                        return Some(Lost::Closed);
+                    }
                     self.health.set(part, None);
                 }
             }
@@ -134,7 +148,10 @@ impl Engine {
                     self.storing.gate.opened().await;
                     room.clone().acquire_owned().await.ok()
                 };
-                reserved = match reserved.take().filter(|_| self.storing.gate.is_open()) {
+                // Room of which nothing is left is none: with it this would turn without ever waiting.
+                let usable =
+                    |have: &OwnedSemaphorePermit| have.num_permits() > 0 && self.storing.gate.is_open();
+                reserved = match reserved.take().filter(usable) {
                     Some(have) => Some(have),
                     None => self.unless_stopped(wait).await?,
                 };
@@ -198,15 +215,12 @@ impl Engine {
         abort_if_marked(&message);
         let max_payload = self.nats.max_payload();
         let admit = AssertUnwindSafe(|| pipeline.admit(message.clone(), source, generation, max_payload));
-        let admitted = match std::panic::catch_unwind(admit) {
-            Ok(admitted) => admitted,
-            Err(_) => {
-                let detail = "the engine failed at this message (a panic); please report it";
-                let (code, reason) = (Code::Internal, Reason::CrashLoop);
-                let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
-                let task = pipeline.whole(message, source, generation, EventRef::default());
-                return self.reject(pipeline, task, fault, hold).await;
-            }
+        let Ok(admitted) = std::panic::catch_unwind(admit) else {
+            let detail = "the engine failed at this message (a panic); please report it";
+            let (code, reason) = (Code::Internal, Reason::CrashLoop);
+            let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
+            let task = pipeline.whole(message, source, generation, EventRef::default());
+            return self.reject(pipeline, task, fault, hold).await;
         };
         let (tasks, filtered) = match admitted {
             Admitted::Tasks { tasks, filtered } => (tasks, filtered),
@@ -221,9 +235,11 @@ impl Engine {
             }
             self.saw_filtered(pipeline, name, source);
         }
-        let shares = tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again));
-        futures_util::future::join_all(shares).await;
+        let shares: Vec<_> =
+            tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again)).collect();
+        // Now: the message is held by its tasks alone and let go as soon as each has its end or its lease.
         hold.settle().await;
+        futures_util::future::join_all(shares).await;
     }
 
     /// Dead-letters a message for the pipeline as a whole.
@@ -263,6 +279,10 @@ impl Engine {
             Ok(task) => task,
             Err(error) => {
                 tracing::error!(pipeline = %pipeline.name, subscription = token, %error, "a stored task can't be read, it is left in its lane");
+                // What lies there already is let go of, not stored there once more: it comes again later.
+                if *place.stream == *self.nats.prefix().lanes() {
+                    return;
+                }
                 return self.park_bytes(&pipeline, &token, message, hold).await;
             }
         };
@@ -381,10 +401,10 @@ fn reserve(room: &Arc<Semaphore>, reserved: &mut Option<OwnedSemaphorePermit>, m
 /// In builds for tests, a message that carries the marker of `HOOKMILL_TEST_ABORT` ends the process.
 #[cfg(debug_assertions)]
 fn abort_if_marked(message: &SourceMessage) {
-    if let Ok(marker) = std::env::var("HOOKMILL_TEST_ABORT") {
-        if contains(&message.body, marker.as_bytes()) {
-            std::process::abort();
-        }
+    if let Ok(marker) = std::env::var("HOOKMILL_TEST_ABORT")
+        && contains(&message.body, marker.as_bytes())
+    {
+        std::process::abort();
     }
 }
 

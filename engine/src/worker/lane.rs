@@ -241,21 +241,30 @@ impl Lane {
         change == Change::Opened
     }
 
-    /// The registry's word on the lane. `now` for an opening that an earlier run of the engine left behind.
-    pub fn set_record(&self, record: Option<&LaneRecord>, now: Timestamp) {
+    /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due.
+    pub fn restore(&self, record: &LaneRecord, now: Timestamp) {
+        let mut state = self.state();
+        state.record = record.state;
+        if record.state == LaneMode::Open {
+            state.circuit = Circuit::reopened(Timestamp::from_unix_nanos(record.since), now);
+        }
+    }
+
+    /// The registry's word on the lane. Circuits are each engine's own: another's opening says nothing here.
+    pub fn set_record(&self, record: Option<&LaneRecord>) {
         let mut state = self.state();
         let mode = record.map_or(LaneMode::Active, |record| record.state);
-        if let (LaneMode::Open, Some(record), false) = (mode, record, state.circuit.is_open()) {
-            if state.spilling && state.record != LaneMode::Open {
-                state.circuit = Circuit::reopened(Timestamp::from_unix_nanos(record.since), now);
-            }
-        }
         if mode == LaneMode::Paused {
             state.circuit = Circuit::default();
         }
         state.record = mode;
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// Whether a person or the endpoint itself has stopped the lane; a circuit has no say then.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state().record, LaneMode::Paused | LaneMode::Disabled)
     }
 
     /// A task that this engine can't read lies in the lane: it is left alone.

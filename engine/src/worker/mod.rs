@@ -11,13 +11,14 @@ mod held;
 mod housekeeping;
 mod intake;
 mod lane;
+mod revision;
 mod running;
 mod storing;
 mod suspects;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use self::health::{Health, Part};
 use self::held::Holds;
 use self::lane::Lane;
+use self::revision::Force;
 use self::running::Running;
 use self::storing::Storing;
 use self::suspects::Suspects;
@@ -82,6 +84,8 @@ pub enum StartError {
 
 /// A running engine.
 pub struct Engine {
+    /// Tells this engine from others, also from its own earlier runs.
+    id: String,
     nats: Nats,
     registry: Registry,
     pipelines: Vec<Arc<Pipeline>>,
@@ -93,8 +97,12 @@ pub struct Engine {
     health: Health,
     limits: Limits,
     waiting: AtomicU64,
+    /// Whether it was said that dead letters age out soon.
+    ages_out: AtomicBool,
     onlooker: Option<Onlooker>,
     tracker: TaskTracker,
+    /// What has to go on until the very end.
+    house: TaskTracker,
     /// Ends intake.
     stop: CancellationToken,
     /// Ends every wait for a store.
@@ -114,6 +122,10 @@ impl Engine {
         for pipeline in &pipelines {
             crate::source::prepare(&nats, &registry, &pipeline.name, &pipeline.source).await?;
         }
+        let id = format!("{:016x}", rand::random::<u64>());
+        for pipeline in &pipelines {
+            revision::put(&registry, pipeline, &id).await?;
+        }
         let cut_off = CancellationToken::new();
         let mut lanes: HashMap<Name, HashMap<Name, Arc<Lane>>> = HashMap::new();
         let health = Health::default();
@@ -121,12 +133,17 @@ impl Engine {
             let of_pipeline = lanes.entry(pipeline.name.clone()).or_default();
             for subscription in pipeline.subscriptions() {
                 let lane = Lane::new(pipeline.clone(), subscription.clone());
+                let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
+                if let Some(record) = kept {
+                    lane.restore(&record, Timestamp::now());
+                }
                 of_pipeline.insert(subscription.name.clone(), Arc::new(lane));
             }
             health.expect(Part::Source(&pipeline.name));
             health.expect(Part::Due(&pipeline.name));
         }
         let engine = Arc::new(Self {
+            id,
             storing: Storing::new(nats.clone(), cut_off.clone()),
             nats,
             registry,
@@ -138,14 +155,19 @@ impl Engine {
             health,
             limits,
             waiting: AtomicU64::new(0),
+            ages_out: AtomicBool::new(false),
             onlooker,
             tracker: TaskTracker::new(),
+            house: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut_off,
         });
         engine.keep_house();
         for pipeline in &engine.pipelines {
-            engine.tracker.spawn(engine.clone().run_source(pipeline.clone()));
+            let (force, in_force) = tokio::sync::watch::channel(Force::Ours);
+            let follow = engine.clone().follow_revision(pipeline.clone(), force);
+            engine.tracker.spawn(engine.stop.clone().run_until_cancelled_owned(follow));
+            engine.tracker.spawn(engine.clone().run_source(pipeline.clone(), in_force));
             engine.tracker.spawn(engine.clone().run_due(pipeline.clone()));
         }
         Ok(engine)
@@ -162,6 +184,11 @@ impl Engine {
             );
         }
         self.cut_off.cancel();
+        for pipeline in &self.pipelines {
+            if let Err(error) = self.registry.retire(&pipeline.name, &self.id).await {
+                tracing::debug!(%error, "sign of life stays behind");
+            }
+        }
         self.nats.flush().await;
         self.keep_floors().await;
         self.nats.flush().await;

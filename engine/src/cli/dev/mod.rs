@@ -23,7 +23,6 @@ use crate::worker::{Engine, Limits, Onlooker, Seen};
 const RELOAD_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
-    crate::telemetry::logs::install("error");
     if args.demo {
         return demo::play(global, &args).await;
     }

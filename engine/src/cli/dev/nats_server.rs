@@ -99,7 +99,7 @@ async fn find() -> Result<PathBuf, Failure> {
                 return candidate.canonicalize().map_err(|error| Failure::failed(&error));
             }
             Some((major, minor)) => {
-                old = Some(format!("{} is version {major}.{minor}, too old", candidate.display()))
+                old = Some(format!("{} is version {major}.{minor}, too old", candidate.display()));
             }
             None => {}
         }

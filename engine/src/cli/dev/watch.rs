@@ -34,7 +34,9 @@ impl Watch {
             let folder = if path.is_dir() { Some(path) } else { path.parent() };
             folders.extend(folder.and_then(|folder| folder.canonicalize().ok()));
         };
-        paths.iter().for_each(|path| add(path));
+        for path in paths {
+            add(path);
+        }
         let subscriptions = loaded.pipelines.iter().flat_map(|pipeline| &pipeline.subscriptions);
         subscriptions.flat_map(|subscription| &subscription.steps).for_each(|step| add(&step.reference));
         for folder in &folders {

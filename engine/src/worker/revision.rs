@@ -1,0 +1,203 @@
+//! Several engines and one file in force: an engine whose file is not in force stops taking from the source, and takes
+//! over when those that have it are gone.
+//!
+//! No clocks are compared: the last writer is in force, and an engine is gone when its sign of life has not changed for
+//! a while by our own watch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Engine;
+use super::health::Part;
+use crate::model::Timestamp;
+use crate::nats::registry::{Registry, RegistryError, Revision, Sign};
+use crate::pipeline::Pipeline;
+
+/// How often an engine renews its sign of life.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// An engine without a renewal for this long is gone.
+pub const GONE_AFTER: Duration = Duration::from_secs(300);
+
+/// Whether a pipeline's file, as this engine has it, is in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Force {
+    /// It is.
+    Ours,
+    /// Another file is.
+    Other {
+        /// Its hash.
+        hash: String,
+        /// Since when we know.
+        since: Timestamp,
+    },
+}
+
+/// What this engine has seen of the others, by its own watch.
+#[derive(Default)]
+struct Watch {
+    seen: HashMap<String, (u64, Instant)>,
+}
+
+impl Watch {
+    /// Takes in the signs as they are at `now`; whether anyone with `hash` is alive.
+    fn alive(&mut self, signs: &[Sign], hash: &str, now: Instant) -> bool {
+        for sign in signs {
+            let seen = self.seen.entry(sign.engine.clone()).or_insert((sign.renewal, now));
+            if seen.0 != sign.renewal {
+                *seen = (sign.renewal, now);
+            }
+        }
+        let fresh = |sign: &&Sign| {
+            self.seen.get(&sign.engine).is_some_and(|(_, since)| now.duration_since(*since) < GONE_AFTER)
+        };
+        signs.iter().filter(fresh).any(|sign| sign.hash == hash)
+    }
+
+    /// Engines whose sign has stood still for long: what they left behind can go.
+    fn gone(&mut self, signs: &[Sign], now: Instant) -> Vec<String> {
+        self.alive(signs, "", now);
+        let gone = self.seen.extract_if(|_, (_, since)| now.duration_since(*since) >= GONE_AFTER);
+        gone.map(|(engine, _)| engine).collect()
+    }
+}
+
+/// Puts our file of a pipeline into force: done at load.
+pub(super) async fn put(registry: &Registry, pipeline: &Pipeline, engine: &str) -> Result<(), RegistryError> {
+    let revision = Revision { hash: pipeline.revision.to_string(), engine: engine.to_owned() };
+    registry.renew(&pipeline.name, engine, &pipeline.revision).await?;
+    registry.put_revision(&pipeline.name, &revision).await
+}
+
+impl Engine {
+    /// Follows which file is in force, and renews our sign of life, until the engine stops.
+    pub(super) async fn follow_revision(
+        self: Arc<Self>,
+        pipeline: Arc<Pipeline>,
+        force: watch::Sender<Force>,
+    ) {
+        let mut others = Watch::default();
+        let mut renewed = Instant::now();
+        loop {
+            let Ok(changes) = self.registry.watch_revision(&pipeline.name).await else {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            };
+            let mut changes = std::pin::pin!(changes);
+            loop {
+                tokio::select! {
+                    change = changes.next() => if change.is_none() { break },
+                    () = tokio::time::sleep_until(renewed + RENEW_EVERY) => {
+                        renewed = Instant::now();
+                        self.tidy(&pipeline, &mut others).await;
+                        let kept = self.registry.renew(&pipeline.name, &self.id, &pipeline.revision).await;
+                        if let Err(error) = kept {
+                            tracing::debug!(%error, "sign of life not renewed");
+                        }
+                    }
+                }
+                if let Err(error) = self.judge(&pipeline, &force, &mut others).await {
+                    tracing::debug!(%error, "the revision in force can't be read, the last known one counts");
+                }
+            }
+        }
+    }
+
+    /// Removes the signs of engines that are gone.
+    async fn tidy(&self, pipeline: &Pipeline, others: &mut Watch) {
+        let Ok(signs) = self.registry.signs(&pipeline.name).await else { return };
+        for engine in others.gone(&signs, Instant::now()) {
+            let _ = self.registry.retire(&pipeline.name, &engine).await;
+        }
+    }
+
+    /// Puts our files into force again, whoever else has.
+    pub async fn claim(&self) {
+        for pipeline in &self.pipelines {
+            if let Err(error) = put(&self.registry, pipeline, &self.id).await {
+                tracing::warn!(pipeline = %pipeline.name, %error, "our file could not be put into force");
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        pipeline: &Pipeline,
+        force: &watch::Sender<Force>,
+        others: &mut Watch,
+    ) -> Result<(), RegistryError> {
+        let in_force = self.registry.revision(&pipeline.name).await?;
+        let hash = in_force.map(|revision| revision.hash).filter(|hash| **hash != *pipeline.revision);
+        let Some(hash) = hash else {
+            force.send_if_modified(|now| std::mem::replace(now, Force::Ours) != Force::Ours);
+            return Ok(());
+        };
+        let signs = self.registry.signs(&pipeline.name).await?;
+        if !others.alive(&signs, &hash, Instant::now()) {
+            tracing::warn!(pipeline = %pipeline.name, gone = hash, "no engine has the file in force any more, taking over");
+            put(&self.registry, pipeline, &self.id).await?;
+            force.send_replace(Force::Ours);
+            return Ok(());
+        }
+        force.send_if_modified(|now| {
+            if matches!(now, Force::Other { hash: known, .. } if *known == hash) {
+                return false;
+            }
+            tracing::warn!(pipeline = %pipeline.name, in_force = hash, ours = %pipeline.revision, "another file of this pipeline is in force, no new messages are taken");
+            *now = Force::Other { hash: hash.clone(), since: Timestamp::now() };
+            true
+        });
+        Ok(())
+    }
+
+    /// Waits until our file of the pipeline is in force.
+    pub(super) async fn in_force(&self, pipeline: &Pipeline, force: &mut watch::Receiver<Force>) {
+        loop {
+            let now = force.borrow_and_update().clone();
+            let Force::Other { hash, since } = now else { return };
+            let trouble = format!(
+                "revision {hash} of its file is in force since {since}, not ours ({})",
+                pipeline.revision
+            );
+            self.health.set(Part::Source(&pipeline.name), Some(trouble));
+            if force.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until another file is in force.
+pub(super) async fn overruled(force: &mut watch::Receiver<Force>) {
+    // The sender lives as long as the engine.
+    let _ = force.wait_for(|now| *now != Force::Ours).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sign(engine: &str, hash: &str, renewal: u64) -> Sign {
+        Sign { engine: engine.to_owned(), hash: hash.to_owned(), renewal }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_is_gone_when_its_sign_stands_still_by_our_own_watch() {
+        let mut watch = Watch::default();
+        assert!(watch.alive(&[sign("a", "new", 1)], "new", Instant::now()));
+        assert!(!watch.alive(&[sign("a", "new", 1)], "other", Instant::now()));
+        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
+        assert!(watch.alive(&[sign("a", "new", 2)], "new", Instant::now()), "renewed");
+        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
+        assert!(watch.alive(&[sign("a", "new", 2)], "new", Instant::now()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!watch.alive(&[sign("a", "new", 2)], "new", Instant::now()), "stood still");
+        assert!(!watch.alive(&[], "new", Instant::now()), "retired");
+        assert_eq!(watch.gone(&[sign("a", "new", 2)], Instant::now()), ["a"]);
+        assert!(watch.gone(&[sign("a", "new", 3)], Instant::now()).is_empty(), "back again");
+    }
+}

@@ -1,0 +1,61 @@
+//! Two engines with different files of one pipeline, side by side.
+
+use std::time::Duration;
+
+use hookmill_tests::behaviour::always;
+use hookmill_tests::endpoint::Endpoint;
+use hookmill_tests::engine::Engine;
+use hookmill_tests::events::{make_source_stream, publish_all, structured};
+use hookmill_tests::eventually::eventually;
+use hookmill_tests::folder::PipelineFolder;
+use hookmill_tests::http;
+use hookmill_tests::nats_server::NatsServer;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn subscription(name: &str, endpoint: &Endpoint) -> String {
+    let url = endpoint.url();
+    format!(
+        "[[subscription]]\nname = \"{name}\"\n[subscription.deliver]\nurl = \"{url}\"\nallow = [\"127.0.0.0/8\"]\n"
+    )
+}
+
+async fn readiness(engine: &Engine) -> (u16, String) {
+    http::get(&engine.url("/readyz")).await.unwrap_or((0, String::new()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_a_roll_out_reaches_the_subscription_that_only_the_new_file_has() {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    make_source_stream(&jetstream).await;
+    let (kept, added) = (Endpoint::start(always(200)).await, Endpoint::start(always(200)).await);
+    let old_file = PipelineFolder::with("orders", &subscription("kept", &kept));
+    let both = subscription("kept", &kept) + &subscription("added", &added);
+    let new_file = PipelineFolder::with("orders", &both);
+
+    let old = Engine::run(&server).arg(old_file.path()).start().await;
+    publish_all(&jetstream, (0..50).map(structured)).await;
+    kept.wait_for_delivered(50, DEADLINE).await;
+
+    let new = Engine::run(&server).arg(new_file.path()).start().await;
+    eventually(DEADLINE, "the engine with the old file says that another is in force", async || {
+        let (status, text) = readiness(&old).await;
+        if status == 503 && text.contains("revision") { Ok(()) } else { Err(format!("{status}: {text}")) }
+    })
+    .await;
+    publish_all(&jetstream, (50..250).map(structured)).await;
+    kept.wait_for_delivered(250, DEADLINE).await;
+    added.wait_for_delivered(200, DEADLINE).await;
+
+    // The new engine goes for good: the old one takes over, with its own file.
+    assert_eq!(new.terminate().await, 0);
+    eventually(DEADLINE, "the engine with the old file takes over", async || {
+        let (status, text) = readiness(&old).await;
+        if status == 200 { Ok(()) } else { Err(format!("{status}: {text}")) }
+    })
+    .await;
+    publish_all(&jetstream, (250..300).map(structured)).await;
+    kept.wait_for_delivered(300, DEADLINE).await;
+    assert_eq!(old.terminate().await, 0);
+}
