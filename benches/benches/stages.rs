@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -24,7 +25,8 @@ fn order() -> Event {
 }
 
 fn pairs(message: &events::Message) -> Vec<(String, String)> {
-    let values = |(name, values): (_, &Vec<async_nats::HeaderValue>)| (format!("{name}"), values[0].to_string());
+    let values =
+        |(name, values): (_, &Vec<async_nats::HeaderValue>)| (format!("{name}"), values[0].to_string());
     message.headers.iter().map(|(name, list)| values((name, list))).collect()
 }
 
@@ -69,7 +71,9 @@ fn transform(bench: &mut Criterion) {
         let step = step(&runtime, module, settings, isolation);
         let event = order();
         bench.bench_function(&format!("transform/{name}"), |bench| {
-            bench.to_async(&runtime).iter(|| async { step.apply(black_box(&event)).await.expect("a verdict") });
+            bench
+                .to_async(&runtime)
+                .iter(|| async { step.apply(black_box(&event)).await.expect("a verdict") });
         });
     }
 }
@@ -83,10 +87,20 @@ fn deliver(bench: &mut Criterion) {
     });
     let client = egress::Client::new(egress::ClientSettings::default()).expect("a client");
     for (name, format) in [("structured", Format::Structured), ("binary", Format::Binary)] {
-        let settings = Delivery { format, ..Delivery::new(SecretRef::Plain("http://127.0.0.1:1/".into())) };
+        let settings = Delivery {
+            url: SecretRef::Plain("http://127.0.0.1:1/".into()),
+            format,
+            headers: Vec::new(),
+            sign: Vec::new(),
+            timeout: Duration::from_secs(15),
+            give_up_on: Vec::new(),
+            retry_after_max: Duration::from_hours(1),
+            allow: Vec::new(),
+        };
         let endpoint = Endpoint::new(settings, &client);
         // As a transform leaves it: the bytes that came are gone.
-        let event = Event { structured: None, ..order() };
+        let mut event = order();
+        event.structured = None;
         bench.bench_function(&format!("deliver/render {name}"), |bench| {
             bench.iter(|| endpoint.render(black_box(&event), &[]));
         });
@@ -96,7 +110,8 @@ fn deliver(bench: &mut Criterion) {
 fn task() -> Task {
     let (pipeline, subscription) = (Name::new("orders").expect("a name"), Name::new("sink").expect("a name"));
     let (event, path) = (Arc::new(order()), SplitPath::root());
-    let source = SourceRef { stream: "HOOKMILL_EVENTS".into(), sequence: 7, time: Timestamp::from_unix_seconds(9) };
+    let source =
+        SourceRef { stream: "HOOKMILL_EVENTS".into(), sequence: 7, time: Timestamp::from_unix_seconds(9) };
     Task {
         key: TaskKey::derive(&source, &pipeline, subscription.as_str(), &path),
         delivery_id: DeliveryId::derive(&event.source, &event.id, &pipeline, subscription.as_str(), &path),

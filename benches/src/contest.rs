@@ -1,5 +1,7 @@
 //! One run of a loop or of the engine, timed from outside: how fast what it sends arrives, and what CPU time it takes.
 
+#![expect(clippy::cast_precision_loss, reason = "counts and times are far below 2⁵²")]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -69,38 +69,38 @@ pub struct Stages {
 
 /// A folder with one pipeline called `name` that takes everything from `stream`.
 pub fn folder(name: &str, stream: &str, stages: Stages, target: Target<'_>, redact: &[u8]) -> PipelineFolder {
-    let mut text = format!("[source]\nstream = \"{stream}\"\nstart = \"all\"\nmax_in_flight = {HELD}\n");
+    let ty = events::ORDER_TYPE;
+    let source = format!("[source]\nstream = \"{stream}\"\nstart = \"all\"\nmax_in_flight = {HELD}\n");
+    let mut parts = vec![source];
     if stages.validate {
-        text += &format!(
-            "\n[[validate.schema]]\ntypes = [\"{}\"]\nfile = \"order.schema.json\"\n",
-            events::ORDER_TYPE
-        );
+        parts.push(format!("[[validate.schema]]\ntypes = [\"{ty}\"]\nfile = \"order.schema.json\"\n"));
     }
     for other in 0..stages.others {
-        text += &subscription(&format!("other-{other}"), &format!("com.shop.other.{other}"), false, target);
+        let (name, ty) = (format!("other-{other}"), format!("com.shop.other.{other}"));
+        parts.push(subscription(&name, &ty, false, target));
     }
-    text += &subscription("orders", events::ORDER_TYPE, stages.transform, target);
-    let folder = PipelineFolder::with(name, &text);
+    parts.push(subscription("orders", ty, stages.transform, target));
+    let folder = PipelineFolder::with(name, &parts.join("\n"));
     folder.write("order.schema.json", SCHEMA);
     folder.write("redact.wasm", redact);
     folder
 }
 
 fn subscription(name: &str, ty: &str, transform: bool, target: Target<'_>) -> String {
-    let mut text = format!("\n[[subscription]]\nname = \"{name}\"\ntypes = [\"{ty}\"]\n");
-    if transform {
-        let step = r#"transform = "./redact.wasm"
-settings = { remove = ["/customer/email"], mask = ["/card/number"] }"#;
-        text += &format!("\n[[subscription.step]]\n{step}\n");
-    }
-    text += &match target {
+    let step = r#"
+[[subscription.step]]
+transform = "./redact.wasm"
+settings = { remove = ["/customer/email"], mask = ["/card/number"] }
+"#;
+    let step = if transform { step } else { "" };
+    let target = match target {
         Target::Webhook(url) => format!(
-            "\n[subscription.deliver]\nurl = \"{url}\"\nsign = [{{ env = \"{SECRET_VARIABLE}\" }}]\n\
-             concurrency = {IN_FLIGHT}\nallow = [\"127.0.0.0/8\"]\n"
+            "[subscription.deliver]\nurl = \"{url}\"\nsign = [{{ env = \"{SECRET_VARIABLE}\" }}]\n\
+             allow = [\"127.0.0.0/8\"]"
         ),
-        Target::Subject(subject) => {
-            format!("\n[subscription.publish]\nsubject = \"{subject}\"\nconcurrency = {IN_FLIGHT}\n")
-        }
+        Target::Subject(subject) => format!("[subscription.publish]\nsubject = \"{subject}\""),
     };
-    text
+    format!(
+        "[[subscription]]\nname = \"{name}\"\ntypes = [\"{ty}\"]\n{step}\n{target}\nconcurrency = {IN_FLIGHT}\n"
+    )
 }
