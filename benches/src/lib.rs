@@ -1,1 +1,18 @@
-//! benches
+//! How speed is measured: the engine against bare loops that do no more than they must, in one run on one machine.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `bare` | the two loops that the engine is held against |
+//! | `contest` | one run of a loop or of the engine, timed from outside |
+//! | `pipelines` | the pipeline files that the engine is run with |
+//! | `sink` | takes webhooks as fast as it can and notes when |
+//! | `table` | medians, and what is printed |
+//!
+//! The binary `ratios` puts them together. Each contender is a process of its own, so that none shares a runtime with
+//! the sink, and each is timed by what arrives, not by what it says.
+
+pub mod bare;
+pub mod contest;
+pub mod pipelines;
+pub mod sink;
+pub mod table;

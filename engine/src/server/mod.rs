@@ -2,8 +2,10 @@
 
 pub mod receiver;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,9 +14,13 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::Engine;
+
+/// How often metrics are folded together.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the address can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -60,15 +66,29 @@ impl Listener {
 
     /// Serves until `stop`.
     pub async fn serve(self, engine: Arc<Engine>, metrics: PrometheusHandle, stop: CancellationToken) {
+        let upkeep = metrics.clone();
         let router = Router::new()
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(render))
             .with_state(Shared { engine, metrics });
         let served = axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::warn!(%error, "health and metrics are not served any more");
+        tokio::select! {
+            served = served => if let Err(error) = served {
+                tracing::warn!(%error, "health and metrics are not served any more");
+            },
+            never = keep_up(&upkeep) => match never {},
         }
+    }
+}
+
+/// Folds what was recorded into the histograms' buckets. Until then each sample is kept, scraped or not.
+async fn keep_up(metrics: &PrometheusHandle) -> Infallible {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
     }
 }
 
@@ -81,6 +101,5 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn render(State(shared): State<Shared>) -> impl IntoResponse {
-    shared.metrics.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render())
 }
