@@ -39,7 +39,8 @@ test: setup peers lint build ## everything: set-up, lint, build, all tests
 
 bench: setup ## measure (release build): each stage alone, and the end-to-end ratios
 	$(CARGO) build --release --package hookmill
-	$(CARGO) bench --workspace
+	$(CARGO) bench --package hookmill-benches
+	$(CARGO) run --release --package hookmill-benches --bin ratios
 
 clean-tools: ## remove what setup fetched
 	rm -rf .tools

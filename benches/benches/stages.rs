@@ -131,7 +131,7 @@ fn task() -> Task {
         traceparent: None,
         hops: 0,
         last: None,
-        origin: Some(event),
+        fits: None,
     }
 }
 
