@@ -66,7 +66,9 @@ impl Engine {
                     lane.probing(now);
                     let slot = lane.slots.clone().acquire_owned().await.map_err(|_| "closed")?;
                     if let Some(delivered) = one(pull).await? {
-                        self.clone().take_drained(lane.clone(), delivered, Slot::new(slot, None)).await;
+                        let drained =
+                            self.clone().take_drained(lane.clone(), delivered, Slot::new(slot, None));
+                        Box::pin(drained).await;
                     } else if self.emptied(lane, &stream, &consumer).await? {
                         return Ok(());
                     }
@@ -218,7 +220,7 @@ impl Engine {
         }
         let Some(ticket) = self.running.begin(&task, hold) else { return };
         let attempt = self.clone().attempt(Ready { lane, slot, task, ticket });
-        self.in_turn(&place, turn, attempt).await;
+        Box::pin(self.in_turn(&place, turn, attempt)).await;
     }
 
     /// While a circuit is open: what has waited in the lane for as long as was left of its schedule is at its end.

@@ -301,7 +301,7 @@ impl Engine {
             }
         };
         let work = self.clone().take_decoded(&pipeline, task, hold, deliveries > 1);
-        self.in_turn(&place, turn, work).await;
+        Box::pin(self.in_turn(&place, turn, work)).await;
     }
 
     /// A task for the pipeline as a whole is admitted again; any other is carried on.
@@ -316,7 +316,7 @@ impl Engine {
             Work::Source(message) if task.subscription.is_none() => {
                 self.admit(pipeline, message, &task.source, task.generation, hold, again).await;
             }
-            _ => self.carry(task, hold, again).await,
+            _ => Box::pin(self.carry(task, hold, again)).await,
         }
     }
 
