@@ -26,8 +26,6 @@ use crate::{source, transform};
 pub const TASK_ROOM_BYTES: usize = 64 * 1024;
 /// Headers that a source message may have, in bytes.
 pub const SOURCE_HEADERS_BYTES_MAX: usize = 32 * 1024;
-/// How often an event may be published onward by pipelines before it is taken for a loop.
-pub const HOPS_MAX: u32 = 16;
 /// The header that counts them.
 const HOPS: &str = "Hookmill-Hops";
 
@@ -156,6 +154,8 @@ pub enum Admitted {
         tasks: Vec<Task>,
         /// Subscriptions whose `match` said no.
         filtered: Vec<Name>,
+        /// The event, for onlookers.
+        about: EventRef,
     },
     /// It can't be taken; the task holds the message as it came.
     Refused(Box<Task>, Fault),
@@ -237,13 +237,6 @@ impl Pipeline {
         };
         let about = event_ref(&event);
         let hops = message.header(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0);
-        if hops > HOPS_MAX {
-            let detail =
-                format!("the event was published onward {hops} times; is there a loop of pipelines?");
-            let (code, reason) = (Code::TooLarge, Reason::TooLarge);
-            let fault = Fault::never(Stage::Source, code, Whose::Operator, reason, detail);
-            return self.refuse(message, source, generation, about, fault);
-        }
         if let Err(fault) = self.validator.check(&event) {
             return self.refuse(message, source, generation, about, fault);
         }
@@ -281,7 +274,7 @@ impl Pipeline {
                 fits: Some(fits.clone()),
             });
         }
-        Admitted::Tasks { tasks, filtered }
+        Admitted::Tasks { tasks, filtered, about }
     }
 
     fn refuse(

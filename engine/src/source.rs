@@ -9,7 +9,8 @@ use crate::model::{Name, Timestamp};
 use crate::nats::consumers::StartAt;
 use crate::nats::registry::{Floor, RegistryError};
 use crate::nats::streams::{Retention, SourceStream, StreamsError};
-use crate::nats::{ApiError, Nats, Registry};
+use crate::nats::unreadable::Unreadable;
+use crate::nats::{ApiError, Delivered, Nats, Registry};
 
 /// Where a pipeline starts in its stream when nothing is known of an earlier run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,6 +185,16 @@ pub async fn find(nats: &Nats, pipeline: &Name, settings: &Settings) -> Result<P
 }
 
 impl Place {
+    /// What was delivered from here and could not be taken from the wire, with the reason.
+    pub async fn unreadable(
+        &self,
+        nats: &Nats,
+        settings: &Settings,
+    ) -> Result<Vec<(Delivered, Unreadable)>, ApiError> {
+        let Some(state) = nats.consumer(&self.stream, &self.consumer).await? else { return Ok(Vec::new()) };
+        nats.unreadable(&self.stream, &self.consumer, &state, &settings.subjects).await
+    }
+
     fn floor(&self, sequence: u64) -> Floor {
         Floor { stream: self.stream.to_string(), created: self.created.clone(), sequence }
     }

@@ -2,6 +2,7 @@
 
 mod bad_endpoints;
 mod bad_guests;
+mod bad_headers;
 mod bad_input;
 mod commands;
 mod conservation;

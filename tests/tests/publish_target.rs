@@ -120,9 +120,37 @@ async fn a_loop_of_two_pipelines_ends() {
     scene.publish([good("round").on("events.ping.x"), good("other").on("events.other.x")]).await;
     endpoint.wait_for_delivered(1, SOON).await;
     let letters = scene.letters(1).await;
-    assert!(letters[0].error().contains("published onward 17 times"), "{}", letters[0].error());
+    assert_eq!(letters[0].end(), ("on", "config"));
+    assert!(letters[0].error().contains("published onward 16 times already"), "{}", letters[0].error());
     assert_eq!(letters[0].0["event"]["id"], "round");
     scene.quiet().await;
-    // Published by hand once, and onward 17 times.
-    assert_eq!(messages_in(&scene.jetstream, "HOOKMILL_EVENTS").await, 2 + 17);
+    // Published by hand once, and onward 16 times.
+    assert_eq!(messages_in(&scene.jetstream, "HOOKMILL_EVENTS").await, 2 + 16);
+}
+
+/// The server says so beside the request, which itself is never answered.
+#[tokio::test]
+async fn a_subject_without_permission_is_dead_lettered_at_once() {
+    let permissions = "{ publish: { deny: \"secret.>\" } }";
+    let user = format!("{{ user: mill, password: right, permissions: {permissions} }}");
+    let accounts =
+        format!("accounts {{ A {{ jetstream: enabled, users: [ {user} ] }} }}\nno_auth_user: mill");
+    let server = NatsServer::options().extra(&accounts).start().await;
+    make_stream(&server.jetstream().await, "OPEN", "open.>").await;
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let pipeline = [
+        webhook("healthy", &endpoint.url(), ""),
+        publish("denied", "secret.{id}", "") + &retry(&["1h"], ""),
+        publish("allowed", "open.{id}", "") + &retry(&["1h"], ""),
+    ]
+    .concat();
+    let scene = Scene::open(server, PipelineFolder::with("p", &pipeline)).await;
+    scene.publish([good("one")]).await;
+    endpoint.wait_for_delivered(1, SOON).await;
+    wait_for_messages(&scene.jetstream, "OPEN", 1).await;
+    scene.ends("denied", "dead_lettered", 1).await;
+    let letters = scene.letters(1).await;
+    assert_eq!((letters[0].end(), letters[0].number("attempts")), (("denied", "config"), 1));
+    assert!(letters[0].error().contains("no permission to publish"), "{}", letters[0].error());
+    scene.quiet().await;
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::model::{Code, Event, Fault, Finished, Reason, Stage, SubjectTemplate, Task, Whose};
 use crate::nats::{Nats, StoreError};
 
+/// How often an event may be published onward by pipelines before it is taken for a loop.
+const HOPS_MAX: u32 = 16;
 /// The pseudo header by which the finished result carries its subject from `render` to `send`.
 const SUBJECT: &str = "hookmill-subject";
 
@@ -43,6 +45,14 @@ impl Publisher {
     pub async fn send(&self, finished: &Finished, task: &Task) -> Result<(), Fault> {
         let subject = finished.headers.iter().find(|(name, _)| name == SUBJECT);
         let subject = subject.map(|(_, subject)| subject.clone()).unwrap_or_default();
+        if task.hops >= HOPS_MAX {
+            let detail = format!(
+                "the event was published onward {} times already; look for a loop of pipelines, or deliver it otherwise",
+                task.hops
+            );
+            let (code, reason) = (Code::Publish, Reason::Config);
+            return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
+        }
         let mut headers = vec![
             ("Nats-Msg-Id".to_owned(), format!("{}.{}", task.key, task.generation)),
             ("Hookmill-Delivery-Id".to_owned(), task.delivery_id.to_string()),
@@ -68,6 +78,9 @@ fn fault(error: &StoreError, subject: &str) -> Fault {
     match error {
         StoreError::TooLarge => {
             Fault::never(Stage::Deliver, Code::TooLarge, Whose::Operator, Reason::TooLarge, detail)
+        }
+        StoreError::Forbidden => {
+            Fault::never(Stage::Deliver, Code::Publish, Whose::Operator, Reason::Config, detail)
         }
         StoreError::WrongLast | StoreError::Unknown | StoreError::NoStream | StoreError::Refused(_) => {
             Fault::later(Stage::Deliver, Code::Publish, Whose::Operator, Reason::Exhausted, detail)

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::ConnectErrorKind;
 use async_nats::jetstream;
+use tokio::sync::broadcast;
 
 use super::names::Prefix;
 use crate::model::{Name, SecretError, SecretRef};
@@ -142,6 +144,43 @@ pub struct Nats {
     jetstream: jetstream::Context,
     prefix: Arc<Prefix>,
     replicas: usize,
+    signals: Arc<Signals>,
+}
+
+/// What the connection says beside the messages.
+struct Signals {
+    /// How often it was lost.
+    cuts: AtomicU64,
+    /// Subjects on which a publish was refused for lack of permission.
+    forbidden: broadcast::Sender<String>,
+}
+
+impl Signals {
+    fn hear(&self, event: &async_nats::Event) {
+        match event {
+            async_nats::Event::Disconnected => {
+                self.cuts.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!("connection to NATS lost");
+            }
+            async_nats::Event::Connected => tracing::debug!("connected to NATS"),
+            async_nats::Event::SlowConsumer(_) => tracing::warn!("a subscription could not keep up"),
+            async_nats::Event::ServerError(async_nats::ServerError::Other(text)) => {
+                if let Some(subject) = forbidden_subject(text) {
+                    // Nobody may be listening.
+                    let _ = self.forbidden.send(subject.to_owned());
+                }
+                tracing::warn!(text, "the NATS server refuses something");
+            }
+            other => tracing::debug!(event = %other, "NATS client event"),
+        }
+    }
+}
+
+/// The subject of `Permissions Violation for Publish to "<subject>"`: the protocol's only word on a refused publish.
+fn forbidden_subject(text: &str) -> Option<&str> {
+    const SAYS: &str = "permissions violation for publish to \"";
+    let head = text.get(..SAYS.len())?;
+    head.eq_ignore_ascii_case(SAYS).then(|| text[SAYS.len()..].split('"').next())?
 }
 
 impl Nats {
@@ -150,8 +189,9 @@ impl Nats {
         let servers = servers(&settings.url)?;
         let url = without_login(&settings.url);
         let deadline = tokio::time::Instant::now() + settings.connect_timeout;
+        let signals = Arc::new(Signals { cuts: AtomicU64::new(0), forbidden: broadcast::Sender::new(64) });
         let client = loop {
-            let error = match options(settings, &servers).await?.connect(&servers[..]).await {
+            let error = match options(settings, &servers, &signals).await?.connect(&servers[..]).await {
                 Ok(client) => break client,
                 Err(error) => error,
             };
@@ -182,7 +222,7 @@ impl Nats {
         let jetstream =
             jetstream::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client.clone());
         let prefix = Arc::new(Prefix::new(&settings.prefix));
-        Ok(Self { client, jetstream, prefix, replicas: settings.replicas })
+        Ok(Self { client, jetstream, prefix, replicas: settings.replicas, signals })
     }
 
     /// The client.
@@ -213,6 +253,16 @@ impl Nats {
     /// Whether the connection stands right now.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// How often the connection was lost so far.
+    pub fn cuts(&self) -> u64 {
+        self.signals.cuts.load(Ordering::Relaxed)
+    }
+
+    /// Subjects on which a publish is refused for lack of permission, from now on.
+    pub(super) fn forbidden(&self) -> broadcast::Receiver<String> {
+        self.signals.forbidden.subscribe()
     }
 
     /// Says something to whoever listens; nobody has to.
@@ -254,7 +304,9 @@ fn without_login(urls: &str) -> String {
 async fn options(
     settings: &Settings,
     servers: &[async_nats::ServerAddr],
+    signals: &Arc<Signals>,
 ) -> Result<async_nats::ConnectOptions, ConnectError> {
+    let signals = signals.clone();
     let mut options = async_nats::ConnectOptions::new()
         .name("hookmill")
         .connection_timeout(Duration::from_secs(5))
@@ -264,13 +316,9 @@ async fn options(
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis((50 * u64::try_from(attempts).unwrap_or(u64::MAX).min(40)).min(2_000))
         })
-        .event_callback(|event| async move {
-            match event {
-                async_nats::Event::Disconnected => tracing::warn!("connection to NATS lost"),
-                async_nats::Event::Connected => tracing::debug!("connected to NATS"),
-                async_nats::Event::SlowConsumer(_) => tracing::warn!("a subscription could not keep up"),
-                other => tracing::debug!(event = %other, "NATS client event"),
-            }
+        .event_callback(move |event| {
+            signals.hear(&event);
+            std::future::ready(())
         });
     // The client overlooks what a URL says: user and password, or a token alone. The settings count more.
     if let Some((user, password)) =
@@ -321,6 +369,15 @@ mod tests {
         let shown = "nats://a:4222,tls://b,c:1";
         assert_eq!(without_login("nats://me:p@ss@a:4222,tls://token@b,me@c:1"), shown);
         assert_eq!(without_login(shown), shown);
+    }
+
+    #[test]
+    fn a_refused_publish_is_known_by_its_subject() {
+        let said = "Permissions Violation for Publish to \"orders.new\"";
+        assert_eq!(forbidden_subject(said), Some("orders.new"));
+        assert_eq!(forbidden_subject(&said.to_lowercase()), Some("orders.new"));
+        assert_eq!(forbidden_subject("Permissions Violation for Subscription to \"a\""), None);
+        assert_eq!(forbidden_subject(""), None);
     }
 
     #[test]

@@ -61,6 +61,8 @@ impl From<StartAt> for DeliverPolicy {
 pub struct Consumer {
     /// Everything up to this stream sequence is acknowledged.
     pub floor: u64,
+    /// What was delivered last has this stream sequence.
+    pub delivered: u64,
     /// Messages not delivered yet.
     pub pending: u64,
     /// Messages delivered and not acknowledged.
@@ -72,6 +74,7 @@ impl From<Info> for Consumer {
     fn from(info: Info) -> Self {
         Self {
             floor: info.ack_floor.stream_sequence,
+            delivered: info.delivered.stream_sequence,
             pending: info.num_pending,
             ack_pending: info.num_ack_pending as u64,
             start: info.config.deliver_policy,

@@ -12,6 +12,7 @@ pub mod registry;
 pub mod store;
 pub mod streams;
 pub mod tasks;
+pub mod unreadable;
 
 pub use connect::{ConnectError, Nats, Settings};
 pub use names::Prefix;

@@ -46,6 +46,11 @@ pub struct Acker {
 }
 
 impl Acker {
+    /// By the reply subject of a delivery.
+    pub(super) fn new(client: async_nats::Client, reply: Subject) -> Self {
+        Self { client, reply }
+    }
+
     /// Done: the server may forget it. Buffered while the connection is away; if it is lost, the message comes again.
     pub async fn ack(&self) {
         self.send(Bytes::from_static(b"+ACK")).await;
@@ -166,11 +171,15 @@ impl Pull {
     }
 
     fn classify(&mut self, message: async_nats::Message) -> Option<PullEvent> {
+        // First: a publisher can put a status line on an event, but nobody's word on the pull can be acknowledged.
+        if message.reply.as_ref().is_some_and(|reply| ack_subject(reply.as_str()).is_some()) {
+            self.asked = self.asked.saturating_sub(1);
+            return delivered(self.nats.client(), message).map(PullEvent::Message);
+        }
         let status = message.status.unwrap_or(StatusCode::OK);
         match status {
-            StatusCode::OK => {}
-            StatusCode::IDLE_HEARTBEAT => return None,
-            StatusCode::NO_RESPONDERS => return Some(PullEvent::Lost(Lost::NoResponders)),
+            StatusCode::OK | StatusCode::IDLE_HEARTBEAT => None,
+            StatusCode::NO_RESPONDERS => Some(PullEvent::Lost(Lost::NoResponders)),
             // A 409 says which in its description; the pending count is there only when the request merely ended.
             StatusCode::REQUEST_TERMINATED => {
                 let text = message.description.as_deref().unwrap_or_default().to_ascii_lowercase();
@@ -180,12 +189,10 @@ impl Pull {
                 if text.contains("leadership") || text.contains("shutdown") {
                     return Some(PullEvent::Lost(Lost::Moved));
                 }
-                return Some(self.ended(&message));
+                Some(self.ended(&message))
             }
-            _ => return Some(self.ended(&message)),
+            _ => Some(self.ended(&message)),
         }
-        self.asked = self.asked.saturating_sub(1);
-        delivered(self.nats.client(), message).map(PullEvent::Message)
     }
 
     fn ended(&mut self, message: &async_nats::Message) -> PullEvent {

@@ -23,6 +23,9 @@ pub enum StoreError {
     /// It may or may not be stored: ask again.
     #[error("the server did not say whether it stored the message")]
     Unknown,
+    /// The account may not publish there.
+    #[error("the NATS account has no permission to publish there; grant it, or change the subject")]
+    Forbidden,
     /// No stream takes the subject, or nobody answers for it.
     #[error("no stream takes messages on this subject")]
     NoStream,
@@ -101,7 +104,14 @@ impl Nats {
             return Err(StoreError::TooLarge);
         }
         let request = async_nats::client::Request::new().payload(body).headers(header_map(headers));
-        let answer = match self.client().send_request(subject, request).await {
+        // The server says so beside the request, which goes without an answer.
+        let mut forbidden = self.forbidden();
+        let forbidden = async { while forbidden.recv().await.is_ok_and(|refused| refused != subject) {} };
+        let answer = tokio::select! {
+            answer = self.client().send_request(subject.clone(), request) => answer,
+            () = forbidden => return Err(StoreError::Forbidden),
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 return Err(match error.kind() {
@@ -142,6 +152,15 @@ impl Nats {
     }
 
     async fn message(&self, stream: &str, query: &serde_json::Value) -> Result<Option<Stored>, ApiError> {
+        Ok(self.raw_message(stream, query).await?.map(Stored::from))
+    }
+
+    /// The message that a query names, its headers still one block.
+    pub(super) async fn raw_message(
+        &self,
+        stream: &str,
+        query: &serde_json::Value,
+    ) -> Result<Option<RawStored>, ApiError> {
         let answer: Result<Got, ApiError> = api(self, format!("STREAM.MSG.GET.{stream}"), query).await;
         match answer {
             Ok(got) => Ok(Some(got.message.into())),
@@ -206,16 +225,33 @@ struct GotMessage {
     time: String,
 }
 
-impl From<GotMessage> for Stored {
+/// A message as a stream holds it, its headers as the publisher sent them.
+pub(super) struct RawStored {
+    pub(super) subject: String,
+    pub(super) sequence: u64,
+    pub(super) time: Timestamp,
+    /// `NATS/1.0`, then a line each; empty: no headers.
+    pub(super) header_block: Vec<u8>,
+    pub(super) body: Bytes,
+}
+
+impl From<GotMessage> for RawStored {
     fn from(got: GotMessage) -> Self {
         let decode = |text: &str| BASE64.decode(text.as_bytes()).unwrap_or_default();
         Self {
             subject: got.subject,
             sequence: got.seq,
             time: Timestamp::parse(&got.time).unwrap_or_default(),
-            headers: header_lines(&decode(&got.hdrs)),
+            header_block: decode(&got.hdrs),
             body: decode(&got.data).into(),
         }
+    }
+}
+
+impl From<RawStored> for Stored {
+    fn from(raw: RawStored) -> Self {
+        let RawStored { subject, sequence, time, header_block, body } = raw;
+        Self { subject, sequence, time, headers: header_lines(&header_block), body }
     }
 }
 

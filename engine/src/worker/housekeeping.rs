@@ -10,7 +10,7 @@ use metrics::gauge;
 use super::held::PROGRESS_EVERY;
 use super::lane::Lane;
 use super::{Engine, FLOOR_EVERY};
-use crate::model::{Name, SourceRef, Timestamp};
+use crate::model::{EventRef, Name, SourceRef, Timestamp};
 use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::nats::streams::DLQ_AGE;
 use crate::pipeline::Pipeline;
@@ -207,10 +207,16 @@ impl Engine {
     }
 
     /// Tells onlookers of an event that a subscription's `match` refused.
-    pub(super) fn saw_filtered(&self, pipeline: &Pipeline, subscription: &Name, source: &SourceRef) {
+    pub(super) fn saw_filtered(
+        &self,
+        pipeline: &Pipeline,
+        subscription: &Name,
+        source: &SourceRef,
+        about: &EventRef,
+    ) {
         let Some(onlooker) = &self.onlooker else { return };
         let message = crate::model::SourceMessage { headers: Vec::new(), body: bytes::Bytes::new() };
-        let mut task = pipeline.whole(message, source, 0, crate::model::EventRef::default());
+        let mut task = pipeline.whole(message, source, 0, about.clone());
         task.subscription = Some(subscription.clone());
         let next = crate::model::Next::Filtered(crate::model::Filtered::Filter);
         onlooker(&super::Seen { task: &task, next: &next, at: Timestamp::now() });

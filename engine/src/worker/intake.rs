@@ -34,6 +34,7 @@ impl Engine {
     ) {
         let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
         let mut pause = PAUSE.0;
+        let mut cuts = self.nats.cuts();
         while !self.stop.is_cancelled() {
             if self.unless_stopped(self.in_force(&pipeline, &mut force)).await.is_none() {
                 return;
@@ -49,6 +50,17 @@ impl Engine {
                     continue;
                 }
             };
+            let cuts_now = self.nats.cuts();
+            if cuts != cuts_now {
+                match self.unless_stopped(self.bury_unreadable(&pipeline, &place)).await {
+                    None => return,
+                    Some(true) => cuts = cuts_now,
+                    Some(false) => {
+                        self.pause(&mut pause).await;
+                        continue;
+                    }
+                }
+            }
             let Ok(mut pull) = Pull::open(&self.nats, &place.stream, &place.consumer).await else {
                 self.pause(&mut pause).await;
                 continue;
@@ -172,6 +184,32 @@ impl Engine {
         }
     }
 
+    /// After a cut of the connection: dead-letters what cut it, if a message did. False: it could not be found out.
+    async fn bury_unreadable(&self, pipeline: &Pipeline, place: &source::Place) -> bool {
+        let found = match place.unreadable(&self.nats, &pipeline.source).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(pipeline = %pipeline.name, %error, "not known yet whether a message cut the connection");
+                return false;
+            }
+        };
+        for (delivered, why) in found {
+            let Delivered { message, stream, sequence, time, acker, .. } = delivered;
+            counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
+            let source = SourceRef { stream: stream.into(), sequence, time };
+            let hold = Hold::message(&self.holds, acker, None);
+            let task = pipeline.whole(message, &source, 0, EventRef::default());
+            let detail = format!(
+                "{why}, so it can't be taken from the wire; it is kept in base64. Publish with a NATS client, \
+                 or send header lines as `name: value` in UTF-8"
+            );
+            let (code, reason) = (Code::NotCloudEvent, Reason::NotCloudEvent);
+            let fault = Fault::never(Stage::Source, code, Whose::Publisher, reason, detail);
+            self.reject(pipeline, task, fault, hold).await;
+        }
+        true
+    }
+
     async fn take_source(
         self: Arc<Self>,
         pipeline: Arc<Pipeline>,
@@ -218,8 +256,8 @@ impl Engine {
             let task = pipeline.whole(message, source, generation, EventRef::default());
             return self.reject(pipeline, task, fault, hold).await;
         };
-        let (tasks, filtered) = match admitted {
-            Admitted::Tasks { tasks, filtered } => (tasks, filtered),
+        let (tasks, filtered, about) = match admitted {
+            Admitted::Tasks { tasks, filtered, about } => (tasks, filtered, about),
             Admitted::Refused(task, fault) => return self.reject(pipeline, *task, fault, hold).await,
         };
         if tasks.is_empty() && filtered.is_empty() {
@@ -229,7 +267,7 @@ impl Engine {
             if let Some(lane) = self.lane_named(&pipeline.name, name) {
                 lane.counters.filtered.increment(1);
             }
-            self.saw_filtered(pipeline, name, source);
+            self.saw_filtered(pipeline, name, source, &about);
         }
         let shares: Vec<_> =
             tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again)).collect();

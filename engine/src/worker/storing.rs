@@ -115,7 +115,9 @@ impl Storing {
                         Err(error) => error.to_string(),
                     }
                 }
-                Err(error @ (StoreError::NoStream | StoreError::Refused(_))) => error.to_string(),
+                Err(error @ (StoreError::NoStream | StoreError::Forbidden | StoreError::Refused(_))) => {
+                    error.to_string()
+                }
             };
             if !patience.refused(refused).await {
                 return Put::Stopped;
