@@ -188,6 +188,10 @@ impl Engine {
             let next = match self.before(&lane, &mut task).await {
                 Err(Stopped) => return,
                 Ok(Some(next)) => next,
+                Ok(None) if self.answered.remembers(&task, began) => {
+                    tracing::debug!(delivery_id = %task.delivery_id, "answered before, settled without sending");
+                    return self.finish(ticket, lease).await;
+                }
                 Ok(None) => {
                     let next = self.advance(&lane, &task, &ticket, &mut lease).await;
                     self.observe(&lane, &task, &next, began);
@@ -417,6 +421,10 @@ impl Engine {
         };
         match sign {
             Sign::Success => {
+                // Not what was given up on an answer that is no success: its end is a dead letter still to be stored.
+                if matches!(next, Next::Delivered { .. }) {
+                    self.answered.remember(task, now);
+                }
                 lane.counters.attempts_ok.increment(1);
                 if lane.succeeded() {
                     self.circuit_changed(lane, None);

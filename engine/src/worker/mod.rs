@@ -3,6 +3,7 @@
 //! An [`Engine`] takes messages from the sources of its pipelines and from what is due, carries their tasks on with
 //! [`crate::pipeline::Pipeline::advance`], and makes each outcome durable before it lets go of what it came from.
 
+mod answered;
 mod attempt;
 mod drain;
 mod gate;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::answered::Answered;
 use self::health::{Health, Part};
 use self::held::Holds;
 use self::lane::Lane;
@@ -93,6 +95,7 @@ pub struct Engine {
     storing: Storing,
     holds: Arc<Holds>,
     running: Running,
+    answered: Answered,
     suspects: Suspects,
     health: Health,
     limits: Limits,
@@ -153,6 +156,7 @@ impl Engine {
             lanes,
             holds: Arc::default(),
             running: Running::default(),
+            answered: Answered::default(),
             suspects: Suspects::default(),
             health,
             limits,

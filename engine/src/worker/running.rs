@@ -89,12 +89,12 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::{EventRef, Name, SourceMessage, SourceRef, SplitPath, Timestamp, Work};
     use crate::worker::held::Holds;
 
-    fn task() -> Task {
+    pub(in crate::worker) fn task() -> Task {
         let pipeline = Name::new("p").unwrap();
         let source = SourceRef { stream: "S".into(), sequence: 1, time: Timestamp::from_unix_nanos(1) };
         let path = SplitPath::root();
