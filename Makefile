@@ -6,7 +6,7 @@ HOOKMILL_NATS_SERVER ?= $(CURDIR)/.tools/nats-server
 export HOOKMILL_NATS_SERVER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers modules build demo lint test bench clean-tools
+.PHONY: help setup peers modules build demo lint test bench chaos clean-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ bench: setup ## measure (release build): each stage alone, and the end-to-end ra
 	$(CARGO) build --release --package hookmill
 	$(CARGO) bench --package hookmill-benches
 	$(CARGO) run --release --package hookmill-benches --bin ratios
+
+SEED ?= 1
+MINUTES ?= 30
+chaos: setup ## kill, cut and fill up everything for MINUTES (30) with SEED (1), then open the books
+	$(CARGO) build --workspace --all-targets
+	target/debug/chaos --seed $(SEED) --minutes $(MINUTES)
 
 clean-tools: ## remove what setup fetched
 	rm -rf .tools

@@ -336,14 +336,15 @@ fn read_all(mut stream: impl Read + Send + 'static) -> impl Future<Output = Stri
     async { reading.await.expect("the reader doesn't panic") }
 }
 
-/// `hookmill` beside the folder of this test program (`target/debug/deps/…` and `target/debug/hookmill`).
+/// `hookmill` beside this program (`target/PROFILE/chaos`), or beside its folder (`target/PROFILE/deps/all-…`).
 pub fn built_program() -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
-    let program = this.ancestors().nth(2).expect("it lies in target/PROFILE/deps").join("hookmill");
-    if !program.is_file() {
-        end_run(&format!("no program at {}: run make build first", program.display()));
-    }
-    program
+    let folders = this.ancestors().skip(1).take(2);
+    let mut programs = folders.map(|folder| folder.join("hookmill"));
+    let found = programs.find(|program| program.is_file());
+    found.unwrap_or_else(|| {
+        end_run(&format!("no program hookmill near {}: run make build first", this.display()))
+    })
 }
 
 /// Adds up the samples of `name` in a Prometheus text.

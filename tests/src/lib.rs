@@ -5,12 +5,14 @@
 //! deadline. What goes wrong in the harness itself panics with a sentence that says what was expected.
 
 pub mod cable;
+pub mod chaos;
 pub mod endpoint;
 pub mod engine;
 pub mod events;
 pub mod eventually;
 pub mod folder;
 pub mod http;
+pub mod judge;
 pub mod nats_server;
 pub mod process;
 pub mod signature;

@@ -25,6 +25,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct NatsOptions {
     max_payload: Option<usize>,
     user: Option<(String, String)>,
+    /// Most bytes that JetStream may store.
+    file_store_max: Option<u64>,
     extra: String,
 }
 
@@ -71,8 +73,9 @@ impl NatsOptions {
         let authorization = user
             .map(|(name, password)| format!("authorization {{ user: {name:?}, password: {password:?} }}\n"));
         let base = format!(
-            "server_name: {name}\nlisten: 127.0.0.1:{port}\njetstream {{ store_dir: {:?} }}\n",
-            folder.join("jetstream").display().to_string()
+            "server_name: {name}\nlisten: 127.0.0.1:{port}\njetstream {{ store_dir: {:?}{} }}\n",
+            folder.join("jetstream").display().to_string(),
+            self.file_store_max.map(|bytes| format!(", max_file_store: {bytes}")).unwrap_or_default()
         );
         [base, max_payload.unwrap_or_default(), authorization.unwrap_or_default(), self.extra.clone()]
             .concat()
@@ -193,6 +196,15 @@ impl NatsServer {
     pub async fn restart(&mut self) {
         self.kill().await;
         assert!(self.launch().await, "port {} was taken while nats-server was down", self.port);
+    }
+
+    /// [`restart`](Self::restart) with a store that takes at most so many bytes: a disk that is full sooner or later.
+    pub async fn restart_with_store(&mut self, bytes_max: Option<u64>) {
+        self.options.file_store_max = bytes_max;
+        let folder = self.config.parent().expect("the file lies in a folder");
+        let text = self.options.configuration(&self.name, self.port, folder);
+        std::fs::write(&self.config, text).expect("the folder can be written to");
+        self.restart().await;
     }
 
     /// SIGSTOP: connections stay open and nothing answers.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hookmill_tests::events::{self, Message};
 use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour};
 
-use crate::judge::{HEAVY, at_rest, dead_letters, ends, reasons, source, subscription};
+use hookmill_tests::judge::{HEAVY, at_rest, dead_letters, ends, reasons, source, subscription};
 
 const EVENTS: usize = 10_000;
 const PROGRESS: Duration = Duration::from_mins(2);
@@ -94,7 +94,7 @@ async fn every_event_ends_for_every_subscription_though_engine_and_server_are_ki
         assert_eq!(ends.missing, Vec::<usize>::new(), "{name}");
     }
     let strays = letters.iter().filter(|letter| matches!(&*letter.subscription, "_" | "steady"));
-    assert_eq!(strays.collect::<Vec<_>>(), Vec::<&crate::judge::Letter>::new());
+    assert_eq!(strays.collect::<Vec<_>>(), Vec::<&hookmill_tests::judge::Letter>::new());
     assert_eq!(steady.log().distinct_ids(), EVENTS - 499, "500 events share one delivery id");
 }
 

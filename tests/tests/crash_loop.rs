@@ -9,7 +9,7 @@ use hookmill_tests::{
     Endpoint, Engine, EngineOptions, NatsServer, PipelineFolder, Reply, behaviour, events, eventually,
 };
 
-use crate::judge::{at_rest, dead_letters, delivered, messages, source, subscription};
+use hookmill_tests::judge::{at_rest, dead_letters, delivered, messages, source, subscription};
 
 const EVENTS: usize = 201;
 const KILLER: usize = 100;

@@ -7,7 +7,7 @@ use hookmill_tests::{
     Endpoint, Engine, NatsServer, PipelineFolder, behaviour, events, eventually, hookmill, http,
 };
 
-use crate::judge::{at_rest, config, dead_letters, ends, holds, reasons, source, subscription};
+use hookmill_tests::judge::{at_rest, config, dead_letters, ends, holds, reasons, source, subscription};
 
 const SOON: Duration = Duration::from_secs(30);
 const LATER: Duration = Duration::from_mins(1);

@@ -7,7 +7,7 @@ use async_nats::jetstream::Context;
 use hookmill_tests::events::{self, Message};
 use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour, eventually};
 
-use crate::judge::{HEAVY, messages, source, subscription};
+use hookmill_tests::judge::{HEAVY, messages, source, subscription};
 
 const WAITING: usize = 20_000;
 const HANGING: usize = 64;

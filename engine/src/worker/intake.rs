@@ -218,6 +218,7 @@ impl Engine {
     ) {
         let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
         let source = SourceRef { stream: stream.into(), sequence, time };
+        ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, Some(room));
         counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
         let suspect =
@@ -304,6 +305,7 @@ impl Engine {
     ) {
         let Delivered { subject, message, stream, sequence, time, deliveries, acker, .. } = delivered;
         let place = SourceRef { stream: stream.into(), sequence, time };
+        ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, room);
         let token =
             self.nats.prefix().parts(&subject).map_or("_", |(_, subscription)| subscription).to_owned();
@@ -471,6 +473,17 @@ fn abort_if_marked(message: &SourceMessage) {
 
 #[cfg(not(debug_assertions))]
 fn abort_if_marked(_message: &SourceMessage) {}
+
+/// In builds for tests, with `HOOKMILL_TEST_ACK_FIRST`: what no engine may do, so that tests can show that they see it.
+#[cfg(debug_assertions)]
+async fn ack_first_if_told(acker: &crate::nats::Acker) {
+    if std::env::var_os("HOOKMILL_TEST_ACK_FIRST").is_some() {
+        acker.ack().await;
+    }
+}
+
+#[cfg(not(debug_assertions))]
+async fn ack_first_if_told(_acker: &crate::nats::Acker) {}
 
 #[cfg(debug_assertions)]
 fn contains(body: &[u8], marker: &[u8]) -> bool {

@@ -24,7 +24,7 @@ use hookmill::model::Timestamp;
 
 pub use behaviour::Behaviour;
 pub use log::Log;
-pub use reply::Reply;
+pub use reply::{Notice, Reply};
 
 /// One request, as it was recorded.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! One answer and how it is put on the wire.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub enum Reply {
     Hang,
     /// The other one, after this time.
     After(Duration, Box<Reply>),
+    /// The other one; calls this when it goes out, which it never does once the client is gone.
+    Noting(Notice, Box<Reply>),
     /// 200, then one byte each so often, without end.
     Drip(Duration),
     /// 200 with a promise of 1,000 bytes, of which ten come before the connection is closed.
@@ -34,12 +37,38 @@ pub enum Reply {
     Endless,
 }
 
+/// Is called when an answer goes out.
+#[derive(Clone)]
+pub struct Notice(Arc<dyn Fn() + Send + Sync>);
+
+impl Notice {
+    /// Calls this.
+    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(call))
+    }
+}
+
+impl std::fmt::Debug for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Notice")
+    }
+}
+
 impl Reply {
     pub(super) async fn response(self) -> Response<Body> {
         let mut reply = self;
-        while let Self::After(time, then) = reply {
-            tokio::time::sleep(time).await;
-            reply = *then;
+        loop {
+            reply = match reply {
+                Self::After(time, then) => {
+                    tokio::time::sleep(time).await;
+                    *then
+                }
+                Self::Noting(Notice(call), then) => {
+                    call();
+                    *then
+                }
+                other => break reply = other,
+            };
         }
         match reply {
             Self::Status(status) => plain(status),
@@ -56,8 +85,8 @@ impl Reply {
             }
             Self::Text(status, text) => with_body(status, full(text.into())),
             Self::Hang => std::future::pending().await,
-            // `while let` above has taken these apart.
-            Self::After(..) => plain(500),
+            // The loop above has taken these apart.
+            Self::After(..) | Self::Noting(..) => plain(500),
             Self::Drip(pause) => with_body(200, drip(pause)),
             Self::CloseMidResponse => {
                 let mut response = with_body(200, ten_bytes_then_close());

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use crate::{Endpoint, eventually};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{Context, stream::Config};
 use futures_util::StreamExt as _;
-use hookmill_tests::{Endpoint, eventually};
 
 /// Held by tests that fill the machine: two at once would measure each other.
 pub static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -57,23 +57,46 @@ pub async fn unsettled(jetstream: &Context) -> Result<(u64, usize), String> {
     Ok((info.num_pending, info.num_ack_pending))
 }
 
+/// What is still under way, as the streams say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Left {
+    /// Messages of the source that no engine has taken.
+    pub pending: u64,
+    /// Messages of the source that some engine holds.
+    pub held: usize,
+    /// Tasks that wait or are due.
+    pub retries: u64,
+    /// Tasks in lanes.
+    pub lanes: u64,
+}
+
+impl Left {
+    /// Nothing at all.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is left to do.
+pub async fn left(jetstream: &Context) -> Result<Left, String> {
+    let (pending, held) = unsettled(jetstream).await?;
+    let retries = messages(jetstream, "HOOKMILL_RETRIES").await?;
+    let lanes = messages(jetstream, "HOOKMILL_LANES").await?;
+    Ok(Left { pending, held, retries, lanes })
+}
+
 /// Waits until nothing is left to do: the source is settled, nothing waits, nothing is due, no lane holds anything. Twice
 /// in a row, because a task moves from stream to stream.
 pub async fn at_rest(jetstream: &Context, deadline: Duration) {
     let calm = std::sync::atomic::AtomicUsize::new(0);
     eventually(deadline, "all is settled", || async {
-        let (pending, held) = unsettled(jetstream).await?;
-        let retries = messages(jetstream, "HOOKMILL_RETRIES").await?;
-        let lanes = messages(jetstream, "HOOKMILL_LANES").await?;
-        let quiet = (pending, held, retries, lanes) == (0, 0, 0, 0);
+        let left = left(jetstream).await?;
+        let quiet = left.is_nothing();
         let before = if quiet { calm.fetch_add(1, std::sync::atomic::Ordering::Relaxed) } else { 0 };
         if !quiet {
             calm.store(0, std::sync::atomic::Ordering::Relaxed);
         }
-        if before >= 1 {
-            return Ok(());
-        }
-        Err(format!("{pending} not taken, {held} held, {retries} wait or are due, {lanes} in lanes"))
+        if before >= 1 { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;
 }

@@ -1,0 +1,43 @@
+//! `chaos [--seed N] [--minutes M] [--rate EVENTS_PER_SECOND]`: runs the fault harness and prints its books. Exit code 1 if
+//! anything was lost or has not come to its end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hookmill_tests::chaos::{Settings, run};
+
+fn settings() -> Result<Settings, String> {
+    let mut settings = Settings { seed: 1, time: Duration::from_mins(30), rate: 100, ack_first: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or(format!("{name} needs a value"))?;
+        let wrong = |_| format!("{name}: {value:?} is no number");
+        match name.as_str() {
+            "--seed" => settings.seed = value.parse().map_err(wrong)?,
+            "--minutes" => {
+                settings.time = Duration::from_secs(60 * value.parse::<u64>().map_err(wrong)?);
+            }
+            "--rate" => settings.rate = value.parse().map_err(wrong)?,
+            _ => return Err(format!("{name}: give --seed, --minutes or --rate")),
+        }
+    }
+    if settings.rate == 0 { Err("--rate: at least 1".to_owned()) } else { Ok(settings) }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let settings = match settings() {
+        Ok(settings) => settings,
+        Err(problem) => {
+            eprintln!("chaos: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let report = run(&settings).await;
+    println!("{report}");
+    let complaints = report.complaints();
+    for complaint in &complaints {
+        eprintln!("chaos: {complaint}");
+    }
+    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
