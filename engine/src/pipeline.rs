@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::deliver::publish::Publisher;
 use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
-use crate::lane::Policy;
+use crate::lane::{Policy, Rate, circuit};
 use crate::model::{
     Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
     SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
@@ -72,6 +72,10 @@ pub struct Subscription {
     pub retry: Policy,
     /// Attempts at once in one engine.
     pub concurrency: usize,
+    /// Attempts over time in one engine.
+    pub rate: Option<Rate>,
+    /// When to stop trying.
+    pub circuit: circuit::Settings,
     /// Longest delivery.
     pub timeout: Duration,
     steps_hash: Arc<str>,
@@ -93,6 +97,10 @@ pub struct SubscriptionParts {
     pub retry: Policy,
     /// Attempts at once in one engine.
     pub concurrency: usize,
+    /// Attempts over time in one engine.
+    pub rate: Option<Rate>,
+    /// When to stop trying.
+    pub circuit: circuit::Settings,
     /// Longest delivery.
     pub timeout: Duration,
 }
@@ -106,9 +114,22 @@ impl Subscription {
             hash.update(step.identity.as_bytes());
         }
         let digest = data_encoding::HEXLOWER.encode(&hash.finalize()[..8]);
-        let SubscriptionParts { name, filter, steps, target, retry, concurrency, timeout } = parts;
+        let SubscriptionParts { name, filter, steps, target, retry, concurrency, rate, circuit, timeout } =
+            parts;
         let (steps_hash, step_durations) = (digest.into(), Vec::new());
-        Self { name, filter, steps, target, retry, concurrency, timeout, steps_hash, step_durations }
+        Self {
+            name,
+            filter,
+            steps,
+            target,
+            retry,
+            concurrency,
+            rate,
+            circuit,
+            timeout,
+            steps_hash,
+            step_durations,
+        }
     }
 
     /// The longest that one attempt at `task` may take: the sum of the time-outs of what it may still do.

@@ -15,6 +15,7 @@ mod harness;
 mod held;
 mod lanes;
 mod mill;
+mod pace;
 mod publish_target;
 mod rollout;
 mod scene;

@@ -151,6 +151,8 @@ fn subscription_of(
         target,
         retry: from.retry,
         concurrency: from.concurrency,
+        rate: from.rate,
+        circuit: from.circuit,
         timeout,
     })
 }

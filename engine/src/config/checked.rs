@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::deliver::{self, publish};
-use crate::lane::retry::Policy;
+use crate::lane::{Policy, Rate, circuit};
 use crate::model::Name;
 use crate::{egress, filter, nats, source, transform, validate};
 
@@ -38,6 +38,10 @@ pub struct Subscription {
     pub target: Target,
     /// Most attempts of one engine at once.
     pub concurrency: usize,
+    /// Most attempts of one engine over time.
+    pub rate: Option<Rate>,
+    /// When to stop trying for every event.
+    pub circuit: circuit::Settings,
     /// When a failed attempt is repeated.
     pub retry: Policy,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checked::OnError;
 use super::files::{JsonTable, Match, ModulePath, SchemaFile};
-use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Time, Types, Whole};
+use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Speed, Time, Types, Whole};
 use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{Later, Section, Setting, Sub};
 use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
@@ -14,7 +14,9 @@ use crate::validate::Unknown;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(7 * 24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -116,6 +118,7 @@ pub(super) static SUBSCRIPTION: Section = Section {
         &DELIVER_TABLE,
         &PUBLISH_TABLE,
         &RETRY_TABLE,
+        &CIRCUIT_TABLE,
     ],
 };
 
@@ -136,6 +139,7 @@ pub(super) static STEPS: Sub = Sub::many("step", &STEP);
 pub(super) static DELIVER_TABLE: Sub = Sub::one("deliver", &DELIVER);
 pub(super) static PUBLISH_TABLE: Sub = Sub::one("publish", &PUBLISH);
 pub(super) static RETRY_TABLE: Sub = Sub::one("retry", &RETRY);
+pub(super) static CIRCUIT_TABLE: Sub = Sub::one("circuit", &CIRCUIT);
 
 pub(super) static STEP: Section = Section {
     header: "[[subscription.step]]",
@@ -188,7 +192,7 @@ pub(super) static DELIVER: Section = Section {
     header: "[subscription.deliver]",
     label: "deliver",
     about: "A webhook: `POST`, signed after Standard Webhooks. 2xx is success, everything else is retried.",
-    keys: &[&URL, &FORMAT, &HEADERS, &SIGN, &TIMEOUT, &CONCURRENCY, &RATE, &ALLOW],
+    keys: &[&URL, &FORMAT, &HEADERS, &SIGN, &TIMEOUT, &CONCURRENCY, &RATE, &BURST, &ALLOW],
 };
 
 pub(super) static URL: Setting<Url> = Setting::new(
@@ -227,7 +231,18 @@ pub(super) static CONCURRENCY: Setting<Whole> = Setting::new(
     Default("64"),
     "Most attempts of one engine at once.",
 );
-pub(super) static RATE: Later = Later::new("rate", "concurrency bounds what is sent at once");
+pub(super) static RATE: Setting<Speed> = Setting::new(
+    "rate",
+    Speed,
+    Nothing("no limit"),
+    "Most attempts of one engine over time. What comes faster waits in the lane.",
+);
+pub(super) static BURST: Setting<Whole> = Setting::new(
+    "burst",
+    Whole { min: 1, max: 100_000 },
+    Nothing("what `rate` allows in a second"),
+    "Attempts that may come at once after a pause. Needs `rate`.",
+);
 pub(super) static ALLOW: Setting<List<Cidr>> = Setting::new(
     "allow",
     List { item: Cidr, max: 1000 },
@@ -254,6 +269,51 @@ pub(super) static PUBLISH_TIMEOUT: Setting<Time> = Setting::new(
     Time { min: MILLISECOND, max: MINUTE },
     Default("\"5s\""),
     "Longest wait for the publish ack.",
+);
+
+pub(super) static CIRCUIT: Section = Section {
+    header: "[subscription.circuit]",
+    label: "circuit",
+    about: "When to stop trying for every event. While the circuit is open, events wait in the lane and one of them at a \
+            time is tried. One success closes it.",
+    keys: &[&FAILURES, &FOR, &RATIO, &PROBE, &PROBE_MAX, &DISABLE_AFTER],
+};
+
+pub(super) static FAILURES: Setting<Whole> = Setting::new(
+    "failures",
+    Whole { min: 1, max: 100_000 },
+    Default("20"),
+    "Attempts that must fail in a row before it opens.",
+);
+pub(super) static FOR: Setting<Time> = Setting::new(
+    "for",
+    Time { min: MILLISECOND, max: DAY },
+    Default("\"10s\""),
+    "How long ago the first of them must have begun.",
+);
+pub(super) static RATIO: Setting<Number> = Setting::new(
+    "ratio",
+    Number { min: 0.01, max: 1.0 },
+    Nothing("only failures in a row count"),
+    "It also opens when this share of the attempts within `for` fails, `failures` of them at least.",
+);
+pub(super) static PROBE: Setting<Time> = Setting::new(
+    "probe",
+    Time { min: MILLISECOND, max: DAY },
+    Default("\"1s\""),
+    "Wait for the first probe; each further one waits twice as long.",
+);
+pub(super) static PROBE_MAX: Setting<Time> = Setting::new(
+    "probe_max",
+    Time { min: MILLISECOND, max: DAY },
+    Default("\"30s\""),
+    "Longest wait between probes.",
+);
+pub(super) static DISABLE_AFTER: Setting<Time> = Setting::new(
+    "disable_after",
+    Time { min: Duration::from_secs(1), max: YEAR },
+    Default("\"5d\""),
+    "A lane whose circuit has been open for so long without one success is disabled, until somebody resumes it.",
 );
 
 pub(super) static RETRY: Section = Section {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::report::Code;
 use super::setting::{Context, Found, Kind};
+use crate::lane::Rate;
 use crate::model::{Name, TypePatterns};
 
 /// Any text that isn't empty.
@@ -112,6 +113,43 @@ fn size(text: &str) -> Option<u64> {
 fn size_text(bytes: u64) -> String {
     let whole = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     whole.map_or_else(|| "0B".to_owned(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
+/// So many in a time.
+pub(super) struct Speed;
+
+impl Kind for Speed {
+    /// The time that one takes up, and how many come in a second, at least one.
+    type Value = Rate;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Rate> {
+        let text = context.text(found, self.describe())?;
+        let rate = speed(text);
+        if rate.is_none() {
+            context.wrong(Code::OutOfRange, &found.span(), format!("is {}", quoted(text)), self.describe());
+        }
+        rate
+    }
+
+    fn describe(&self) -> String {
+        "a number from 1 to 100000 and a time: \"100/s\", \"30/m\" or \"500/h\"".to_owned()
+    }
+}
+
+/// `100/s`: one takes 10 ms, a burst is what comes in a second.
+fn speed(text: &str) -> Option<Rate> {
+    let (count, unit) = text.split_once('/')?;
+    let count: u32 = count.parse().ok().filter(|count| (1..=100_000).contains(count))?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return None,
+    };
+    Some(Rate {
+        every: Duration::from_secs(seconds) / count,
+        burst: (count / u32::try_from(seconds).ok()?).max(1),
+    })
 }
 
 /// A whole number.

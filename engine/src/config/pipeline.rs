@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use super::checked::{Pipeline, Step, Subscription, Target};
 use super::keys::{
-    ALLOW, ATTEMPTS, CONCURRENCY, DELIVER_TABLE, FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER,
-    LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PUBLISH_TABLE,
-    PUBLISH_TIMEOUT, RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS,
-    SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
-    SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
+    ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DISABLE_AFTER, FAILURES, FOR, FORMAT,
+    GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER,
+    NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE, RATIO,
+    RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS, SIGN, SOURCE_TABLE,
+    START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME, SUBSCRIPTIONS, TIMEOUT,
+    TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
 };
 use super::report::Code;
 use super::setting::{About, Context, File, Table};
 use crate::deliver::{self, publish};
-use crate::lane::retry::Policy;
+use crate::lane::{Policy, Rate, circuit};
 use crate::model::{Name, SubjectTemplate};
 use crate::{filter, source, transform, validate};
 
@@ -111,8 +112,18 @@ fn subscription(
     let retry = table.one(&PIPELINE, &RETRY_TABLE).and_then(|table| retry(&table));
     let target = target(table, source, retry.as_ref());
     let filter = filter::Settings { types: types?, matches: matches? };
-    let (target, concurrency) = target?;
-    Some(Subscription { name: name?, filter, steps: steps?, target, concurrency, retry: retry?.policy })
+    let circuit = table.one(&PIPELINE, &CIRCUIT_TABLE).and_then(|table| circuit(&table));
+    let Sending { target, concurrency, rate } = target?;
+    Some(Subscription {
+        name: name?,
+        filter,
+        steps: steps?,
+        target,
+        concurrency,
+        rate,
+        circuit: circuit?,
+        retry: retry?.policy,
+    })
 }
 
 fn step(table: &Table<'_>) -> Option<Step> {
@@ -143,11 +154,14 @@ fn step(table: &Table<'_>) -> Option<Step> {
     })
 }
 
-fn target(
-    table: &Table<'_>,
-    source: Option<&source::Settings>,
-    retry: Option<&Retry>,
-) -> Option<(Target, usize)> {
+/// Where events go, and how many at once.
+struct Sending {
+    target: Target,
+    concurrency: usize,
+    rate: Option<Rate>,
+}
+
+fn target(table: &Table<'_>, source: Option<&source::Settings>, retry: Option<&Retry>) -> Option<Sending> {
     let hint = "give exactly one of [subscription.deliver] and [subscription.publish]";
     match (table.given(&DELIVER_TABLE), table.given(&PUBLISH_TABLE)) {
         (None, None) => {
@@ -167,13 +181,14 @@ fn target(
     }
 }
 
-fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<(Target, usize)> {
+fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
     let url = table.get(&URL);
     let format = table.get(&FORMAT);
     let headers = table.get(&HEADERS);
     let sign = table.get(&SIGN);
     let timeout = table.get(&TIMEOUT);
     let concurrency = table.get(&CONCURRENCY);
+    let rate = rate(table);
     let allow = table.get(&ALLOW);
     let retry = retry?;
     let target = Target::Deliver(deliver::Settings {
@@ -186,10 +201,47 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<(Target, usize)> 
         retry_after_max: retry.after_max,
         allow: allow?,
     });
-    Some((target, to_usize(concurrency?)))
+    Some(Sending { target, concurrency: to_usize(concurrency?), rate: rate? })
 }
 
-fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<(Target, usize)> {
+/// `rate` with its `burst`. The outer `None` is a problem that was reported.
+fn rate(table: &Table<'_>) -> Option<Option<Rate>> {
+    let rate = table.optional(&RATE);
+    let burst = table.optional(&BURST).ok()?;
+    let rate = rate.ok()?;
+    if let (None, Some(at)) = (&rate, table.given(&BURST)) {
+        let hint = "give rate as well, or leave burst out";
+        table.context(BURST.key()).wrong(Code::Conflict, &at, "stands without rate", hint);
+        return None;
+    }
+    let burst = burst.map(|burst| u32::try_from(burst).unwrap_or(u32::MAX));
+    Some(rate.map(|rate| Rate { burst: burst.unwrap_or(rate.burst), ..rate }))
+}
+
+fn circuit(table: &Table<'_>) -> Option<circuit::Settings> {
+    let failures = table.get(&FAILURES);
+    let failing_for = table.get(&FOR);
+    let ratio = table.optional(&RATIO).ok();
+    let probe_first = table.get(&PROBE);
+    let probe_max = table.get(&PROBE_MAX);
+    let disable_after = table.get(&DISABLE_AFTER);
+    let (probe_first, probe_max) = (probe_first?, probe_max?);
+    if let Some(at) = table.given(&PROBE).filter(|_| probe_first > probe_max) {
+        let hint = "make probe_max longer, or probe shorter";
+        table.context(PROBE.key()).wrong(Code::Conflict, &at, "is longer than probe_max", hint);
+        return None;
+    }
+    Some(circuit::Settings {
+        failures: u32::try_from(failures?).unwrap_or(u32::MAX),
+        failing_for: failing_for?,
+        ratio: ratio?,
+        probe_first: probe_first.min(probe_max),
+        probe_max,
+        disable_after: disable_after?,
+    })
+}
+
+fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<Sending> {
     let subject = table.get(&SUBJECT);
     let timeout = table.get(&PUBLISH_TIMEOUT);
     let concurrency = table.get(&CONCURRENCY);
@@ -202,7 +254,7 @@ fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<(Targ
     }
     source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
     let settings = publish::Settings { subject, timeout: timeout? };
-    Some((Target::Publish(settings), to_usize(concurrency?)))
+    Some(Sending { target: Target::Publish(settings), concurrency: to_usize(concurrency?), rate: None })
 }
 
 /// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.

@@ -4,12 +4,70 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-/// Attempts that must fail in a row before the circuit opens.
-const FAILURES: u32 = 20;
-/// Age of the first of them by then.
-const FAILING_FOR: Duration = Duration::from_secs(10);
-/// The longest wait between probes.
-const PROBE_MAX: Duration = Duration::from_secs(30);
+/// When a circuit opens, and how it is probed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Settings {
+    /// Attempts that must fail in a row before it opens.
+    pub failures: u32,
+    /// Age of the first of them by then.
+    pub failing_for: Duration,
+    /// It opens too when this share of the attempts of the last `failing_for` failed, `failures` of them at least.
+    pub ratio: Option<f64>,
+    /// The first wait for a probe; each further one is twice as long.
+    pub probe_first: Duration,
+    /// The longest wait between probes.
+    pub probe_max: Duration,
+    /// A lane whose circuit has been open for so long without a break is disabled.
+    pub disable_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            failures: 20,
+            failing_for: Duration::from_secs(10),
+            ratio: None,
+            probe_first: Duration::from_secs(1),
+            probe_max: Duration::from_secs(30),
+            disable_after: Duration::from_secs(5 * 86_400),
+        }
+    }
+}
+
+/// Parts of the time over which the share of failures is taken.
+const PARTS: usize = 10;
+
+/// Successes and failures of the last while, part by part.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    parts: [(u32, u32); PARTS],
+    /// Number of the newest part since the epoch.
+    newest: u64,
+}
+
+impl Recent {
+    /// Counts an attempt in the part that `now` lies in, and forgets parts that are over.
+    fn count(&mut self, now: Timestamp, window: Duration, failed: bool) {
+        let part = u64::try_from(window.as_nanos() / PARTS as u128).unwrap_or(u64::MAX).max(1);
+        let number = now.unix_nanos() / part;
+        for gone in self.newest.saturating_add(1)..=number.min(self.newest.saturating_add(PARTS as u64)) {
+            self.parts[place(gone)] = (0, 0);
+        }
+        self.newest = self.newest.max(number);
+        let (good, bad) = &mut self.parts[place(number)];
+        let counter = if failed { bad } else { good };
+        *counter = counter.saturating_add(1);
+    }
+
+    /// Successes and failures in all parts.
+    fn sums(&self) -> (u64, u64) {
+        self.parts.iter().fold((0, 0), |sums, part| (sums.0 + u64::from(part.0), sums.1 + u64::from(part.1)))
+    }
+}
+
+fn place(number: u64) -> usize {
+    usize::try_from(number % PARTS as u64).unwrap_or(0)
+}
 
 /// Whether attempts go through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +86,9 @@ pub enum CircuitState {
 /// One lane's circuit. The caller passes the time in.
 #[derive(Clone, Debug)]
 pub struct Circuit {
+    settings: Settings,
     state: CircuitState,
+    recent: Recent,
     failures: u32,
     failing_since: Option<Timestamp>,
     probe_wait: Duration,
@@ -47,17 +107,36 @@ pub enum Change {
     Closed,
 }
 
-impl Default for Circuit {
-    fn default() -> Self {
-        let probe_wait = Duration::from_secs(1);
-        Self { state: CircuitState::Closed, failures: 0, failing_since: None, probe_wait, ramp: None }
-    }
-}
-
 impl Circuit {
+    /// A closed one.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            state: CircuitState::Closed,
+            recent: Recent::default(),
+            failures: 0,
+            failing_since: None,
+            probe_wait: settings.probe_first,
+            ramp: None,
+        }
+    }
+
     /// An open circuit as another run of the engine left it: the time of the opening counts on, the probe is due.
-    pub fn reopened(since: Timestamp, now: Timestamp) -> Self {
-        Self { state: CircuitState::Open { since, probe_at: now }, ..Self::default() }
+    pub fn reopened(settings: Settings, since: Timestamp, now: Timestamp) -> Self {
+        Self { state: CircuitState::Open { since, probe_at: now }, ..Self::new(settings) }
+    }
+
+    /// Closed again, with nothing remembered.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.settings);
+    }
+
+    /// Whether it has been open for so long that its lane should be disabled.
+    pub fn is_hopeless(&self, now: Timestamp) -> bool {
+        match self.state {
+            CircuitState::Open { since, .. } => now.since(since) >= self.settings.disable_after,
+            CircuitState::Closed => false,
+        }
     }
 
     /// Where it stands.
@@ -81,22 +160,23 @@ impl Circuit {
     /// A probe begins: the next one waits twice as long.
     pub fn probing(&mut self, now: Timestamp) {
         if let CircuitState::Open { since, .. } = self.state {
-            self.probe_wait = (self.probe_wait * 2).min(PROBE_MAX);
+            self.probe_wait = (self.probe_wait * 2).min(self.settings.probe_max);
             self.state = CircuitState::Open { since, probe_at: now.plus(self.probe_wait) };
         }
     }
 
-    /// An attempt succeeded.
-    pub fn succeeded(&mut self, slots: usize) -> Change {
+    /// An attempt succeeded at `now`.
+    pub fn succeeded(&mut self, slots: usize, now: Timestamp) -> Change {
         self.failures = 0;
         self.failing_since = None;
         match self.state {
             CircuitState::Open { .. } => {
-                let ramp = Some(1);
-                *self = Self { ramp, ..Self::default() };
+                self.reset();
+                self.ramp = Some(1);
                 Change::Closed
             }
             CircuitState::Closed => {
+                self.count(now, false);
                 self.ramp = self.ramp.map(|ramp| ramp * 2).filter(|ramp| *ramp < slots);
                 Change::None
             }
@@ -110,13 +190,33 @@ impl Circuit {
         }
         self.failures = self.failures.saturating_add(1);
         let first = *self.failing_since.get_or_insert(began);
-        if self.failures < FAILURES || now.since(first) < FAILING_FOR {
+        self.count(now, true);
+        let Settings { failures, failing_for, probe_first, .. } = self.settings;
+        let in_a_row = self.failures >= failures && now.since(first) >= failing_for;
+        if !in_a_row && !self.fails_too_often() {
             return Change::None;
         }
-        self.state = CircuitState::Open { since: now, probe_at: now.plus(Duration::from_secs(1)) };
-        self.probe_wait = Duration::from_secs(1);
+        self.state = CircuitState::Open { since: now, probe_at: now.plus(probe_first) };
+        self.probe_wait = probe_first;
         self.ramp = None;
         Change::Opened
+    }
+
+    fn count(&mut self, now: Timestamp, failed: bool) {
+        if self.settings.ratio.is_some() {
+            self.recent.count(now, self.settings.failing_for, failed);
+        }
+    }
+
+    fn fails_too_often(&self) -> bool {
+        let Some(ratio) = self.settings.ratio else { return false };
+        let (good, bad) = self.recent.sums();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts of attempts within a while are far below 2^52"
+        )]
+        let share = bad as f64 / (good + bad).max(1) as f64;
+        bad >= u64::from(self.settings.failures) && share >= ratio
     }
 }
 
@@ -135,7 +235,7 @@ mod tests {
     }
 
     fn opened() -> Circuit {
-        let mut circuit = Circuit::default();
+        let mut circuit = Circuit::new(Settings::default());
         for second in 0..19 {
             assert_eq!(circuit.failed(at(second), at(second)), Change::None);
         }
@@ -146,7 +246,7 @@ mod tests {
     #[test]
     fn it_opens_after_twenty_failures_in_a_row_over_ten_seconds() {
         assert!(opened().is_open());
-        let mut burst = Circuit::default();
+        let mut burst = Circuit::new(Settings::default());
         for _ in 0..100 {
             assert_eq!(burst.failed(at(5), at(6)), Change::None, "a burst is no outage yet");
         }
@@ -155,11 +255,11 @@ mod tests {
 
     #[test]
     fn one_success_starts_the_count_anew() {
-        let mut circuit = Circuit::default();
+        let mut circuit = Circuit::new(Settings::default());
         for second in 0..19 {
             circuit.failed(at(second), at(second));
         }
-        circuit.succeeded(8);
+        circuit.succeeded(8, at(19));
         assert_eq!(circuit.failed(at(20), at(20)), Change::None);
     }
 
@@ -182,13 +282,51 @@ mod tests {
     fn one_success_closes_it_and_the_ramp_doubles() {
         let mut circuit = opened();
         assert_eq!(circuit.allowed(8), 1);
-        assert_eq!(circuit.succeeded(8), Change::Closed);
+        assert_eq!(circuit.succeeded(8, at(20)), Change::Closed);
         let mut allowed = vec![circuit.allowed(8)];
         for _ in 0..3 {
-            assert_eq!(circuit.succeeded(8), Change::None);
+            assert_eq!(circuit.succeeded(8, at(20)), Change::None);
             allowed.push(circuit.allowed(8));
         }
         assert_eq!(allowed, [1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn a_share_of_failures_opens_it_though_some_succeed() {
+        let settings = Settings { failures: 5, ratio: Some(0.5), ..Settings::default() };
+        let mut circuit = Circuit::new(settings);
+        let mut opens = |second| {
+            circuit.succeeded(8, at(second));
+            circuit.failed(at(second), at(second)) == Change::Opened
+        };
+        assert_eq!(
+            (0..12).find(|second| opens(*second)),
+            Some(4),
+            "the fifth failure, and as many successes"
+        );
+
+        // One in four is not enough, and old failures are forgotten.
+        let mut fair = Circuit::new(settings);
+        for second in 0..100 {
+            for _ in 0..3 {
+                fair.succeeded(8, at(second));
+            }
+            assert_eq!(fair.failed(at(second), at(second)), Change::None);
+        }
+        let mut rare = Circuit::new(settings);
+        for number in 0..100 {
+            rare.succeeded(8, at(number * 11));
+            assert_eq!(rare.failed(at(number * 11), at(number * 11)), Change::None);
+        }
+    }
+
+    #[test]
+    fn an_outage_of_days_is_hopeless() {
+        let circuit = opened();
+        let days = |days: u64| at(19 + days * 86_400);
+        assert!(!circuit.is_hopeless(days(4)));
+        assert!(circuit.is_hopeless(days(5)));
+        assert!(!Circuit::new(Settings::default()).is_hopeless(days(9)));
     }
 
     #[test]

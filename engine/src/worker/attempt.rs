@@ -98,11 +98,11 @@ impl Engine {
         }
         let ticket = self.running.begin(&task, hold)?;
         let slot = match lane.entry() {
-            Entry::Wait => match timeout(SPILL_AFTER, lane.slots.clone().acquire_owned()).await {
-                Ok(Ok(slot)) if lane.entry() != Entry::Store => Some(Slot::new(slot, None)),
+            Entry::Wait => match timeout(SPILL_AFTER, lane.turn(Timestamp::now)).await {
+                Ok(Some(slot)) if lane.entry() != Entry::Store => Some(Slot::new(slot, None)),
                 _ => None,
             },
-            Entry::IfFree => lane.newcomer(),
+            Entry::IfFree => lane.newcomer(Timestamp::now()),
             Entry::Store => None,
         };
         if let Some(slot) = slot {
@@ -341,7 +341,7 @@ impl Engine {
             return;
         }
         if reason == Reason::Gone {
-            self.disable(lane).await;
+            self.disable(lane, "the endpoint answered 410 Gone").await;
         }
         self.finish(ticket, lease).await;
         lane.counters.dead_lettered.increment(1);
@@ -426,7 +426,7 @@ impl Engine {
                     self.answered.remember(task, now);
                 }
                 lane.counters.attempts_ok.increment(1);
-                if lane.succeeded() {
+                if lane.succeeded(now) {
                     self.circuit_changed(lane, None);
                 }
             }

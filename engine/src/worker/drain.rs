@@ -58,6 +58,10 @@ impl Engine {
                 Plan::Probe { since, probe_at } => {
                     self.expire(lane, &stream, &subject, &consumer, since, probe_at).await?;
                     let now = Timestamp::now();
+                    if lane.is_hopeless(now) {
+                        self.disable(lane, "nothing but failures since the circuit opened").await;
+                        continue;
+                    }
                     if now < probe_at {
                         self.look_later(lane, probe_at.since(now).min(LOOK_EVERY)).await;
                         continue;
@@ -117,12 +121,30 @@ impl Engine {
             };
             slots.push(Slot::new(slot, Some(share)));
         }
+        match lane.take_paces(slots.len(), Timestamp::now()) {
+            Ok(paces) => slots.truncate(paces),
+            Err(wait) => {
+                self.look_later(lane, wait).await;
+                return Ok(true);
+            }
+        }
+        let asked = slots.len();
+        let lost = self.spread(lane, pull, &mut slots).await;
+        lane.give_back_paces(slots.len());
+        lost.map(|()| slots.len() < asked)
+    }
+
+    /// Asks for as many as there are slots, and attempts what comes; slots that are left were not needed.
+    async fn spread(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        pull: &mut Pull,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), String> {
         pull.ask_now(slots.len()).await;
-        let mut found = false;
         while pull.asked() > 0 {
             match pull.next().await {
                 PullEvent::Message(delivered) => {
-                    found = true;
                     let Some(slot) = slots.pop() else { break };
                     let engine = self.clone();
                     self.tracker.spawn(engine.take_drained(lane.clone(), delivered, slot));
@@ -131,7 +153,7 @@ impl Engine {
                 PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     async fn lane_pull<'p>(

@@ -194,11 +194,11 @@ impl Engine {
         });
     }
 
-    /// Disables a lane: its endpoint is gone.
-    pub(super) async fn disable(&self, lane: &Lane) {
+    /// Disables a lane, until somebody resumes it.
+    pub(super) async fn disable(&self, lane: &Lane, why: &str) {
         let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
-        tracing::warn!(%pipeline, %subscription, "endpoint answered 410 Gone, lane disabled; `hookmill lane resume` starts it again");
-        let why = "the endpoint answered 410 Gone".to_owned();
+        tracing::warn!(%pipeline, %subscription, why, "lane disabled; `hookmill lane resume` starts it again");
+        let why = why.to_owned();
         let record = LaneRecord { state: LaneMode::Disabled, why, since: Timestamp::now().unix_nanos() };
         lane.set_record(Some(&record));
         if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await {

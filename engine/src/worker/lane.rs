@@ -1,10 +1,12 @@
 //! One lane at run time: its slots, whether it spills, its circuit, and what the registry says of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use metrics::Counter;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::lane::Pace;
 use crate::lane::circuit::{Change, Circuit, CircuitState};
 use crate::model::Timestamp;
 use crate::nats::registry::{LaneMode, LaneRecord};
@@ -32,6 +34,8 @@ pub struct Lane {
 
 struct State {
     spilling: bool,
+    /// What the rate limit has left, if there is one.
+    pace: Option<Pace>,
     /// Raised by each store into the lane, so that an empty lane is not taken for one while something is on its way.
     stored: u64,
     circuit: Circuit,
@@ -137,7 +141,8 @@ impl Lane {
             state: Mutex::new(State {
                 spilling: false,
                 stored: 0,
-                circuit: Circuit::default(),
+                pace: subscription.rate.map(Pace::new),
+                circuit: Circuit::new(subscription.circuit),
                 record: LaneMode::Active,
                 unreadable: false,
                 last_error: None,
@@ -172,11 +177,45 @@ impl Lane {
         matches!(self.plan(), Plan::Drain(_))
     }
 
-    /// A newcomer's slot beside the drain, if one is free at once.
-    pub fn newcomer(&self) -> Option<Slot> {
+    /// A newcomer's slot beside the drain, if one is free at once and the rate allows it.
+    pub fn newcomer(&self, now: Timestamp) -> Option<Slot> {
         let share = self.newcomers.clone().try_acquire_owned().ok()?;
         let slot = self.slots.clone().try_acquire_owned().ok()?;
-        Some(Slot::new(slot, Some(share)))
+        self.take_pace(now).is_ok().then(|| Slot::new(slot, Some(share)))
+    }
+
+    /// Takes one attempt of the rate limit, or says how long to wait for one.
+    pub fn take_pace(&self, now: Timestamp) -> Result<(), Duration> {
+        self.state().pace.as_mut().map_or(Ok(()), |pace| pace.take(now))
+    }
+
+    /// Takes up to `most` attempts; none: how long to wait for one.
+    pub fn take_paces(&self, most: usize, now: Timestamp) -> Result<usize, Duration> {
+        let mut state = self.state();
+        let Some(pace) = &mut state.pace else { return Ok(most) };
+        pace.take(now)?;
+        Ok(1 + (1..most).take_while(|_| pace.take(now).is_ok()).count())
+    }
+
+    /// Gives back attempts that were taken and not made.
+    pub fn give_back_paces(&self, unused: usize) {
+        if let Some(pace) = &mut self.state().pace {
+            pace.give_back(u32::try_from(unused).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Waits for a slot and for the rate limit.
+    pub async fn turn(&self, clock: fn() -> Timestamp) -> Option<OwnedSemaphorePermit> {
+        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        while let Err(wait) = self.take_pace(clock()) {
+            tokio::time::sleep(wait).await;
+        }
+        Some(slot)
+    }
+
+    /// Whether the circuit has been open for so long that nobody should wait any more.
+    pub fn is_hopeless(&self, now: Timestamp) -> bool {
+        self.state().circuit.is_hopeless(now)
     }
 
     /// Something is in the lane or on its way into it. True if that is news.
@@ -221,8 +260,8 @@ impl Lane {
     }
 
     /// An attempt succeeded. True if the circuit closed.
-    pub fn succeeded(&self) -> bool {
-        let change = self.state().circuit.succeeded(self.subscription.concurrency.div_ceil(2));
+    pub fn succeeded(&self, now: Timestamp) -> bool {
+        let change = self.state().circuit.succeeded(self.subscription.concurrency.div_ceil(2), now);
         if change == Change::Closed {
             self.changed.notify_waiters();
         }
@@ -246,7 +285,8 @@ impl Lane {
         let mut state = self.state();
         state.record = record.state;
         if record.state == LaneMode::Open {
-            state.circuit = Circuit::reopened(Timestamp::from_unix_nanos(record.since), now);
+            state.circuit =
+                Circuit::reopened(self.subscription.circuit, Timestamp::from_unix_nanos(record.since), now);
         }
     }
 
@@ -254,8 +294,9 @@ impl Lane {
     pub fn set_record(&self, record: Option<&LaneRecord>) {
         let mut state = self.state();
         let mode = record.map_or(LaneMode::Active, |record| record.state);
-        if mode == LaneMode::Paused {
-            state.circuit = Circuit::default();
+        // Somebody has looked at a disabled lane and resumes it: the outage that disabled it counts no longer.
+        if mode == LaneMode::Paused || (state.record == LaneMode::Disabled && mode == LaneMode::Active) {
+            state.circuit.reset();
         }
         state.record = mode;
         drop(state);

@@ -1,0 +1,96 @@
+//! How fast a lane sends, and when it stops trying.
+
+use std::time::Duration;
+
+use hookmill_tests::{Endpoint, behaviour, eventually, hookmill};
+
+use crate::scene::{SOON, Scene, good, messages_in, retry, webhook};
+
+/// The most requests that began within any `window`.
+fn most_within(endpoint: &Endpoint, window: Duration) -> usize {
+    let times: Vec<_> = endpoint.requests().iter().map(|request| request.at).collect();
+    let within = |from: usize| times[from..].iter().take_while(|at| at.since(times[from]) < window).count();
+    (0..times.len()).map(within).max().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_rate_bounds_what_is_sent_over_time_and_loses_nothing() {
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let free = Endpoint::start(behaviour::always(200)).await;
+    let pipeline =
+        webhook("slow", &endpoint.url(), "rate = \"20/s\"\nburst = 5") + &webhook("free", &free.url(), "");
+    let scene = Scene::start(&pipeline).await;
+    scene.publish((0..80).map(|number| good(&number.to_string()))).await;
+    free.wait_for_delivered(80, SOON).await;
+    endpoint.wait_for_delivered(80, SOON).await;
+    scene.quiet().await;
+    // A burst and what is earned meanwhile; requests are dated when they have come, so two more may fall into the second.
+    let most = most_within(&endpoint, Duration::from_secs(1));
+    assert!((15..=27).contains(&most), "{most} requests within a second");
+    let log = endpoint.requests();
+    let took = log[log.len() - 1].at.since(log[0].at);
+    assert!(took >= Duration::from_millis(3_500), "80 events at 20/s took {took:?}");
+    assert_eq!((endpoint.received(), messages_in(&scene.jetstream, "HOOKMILL_DLQ").await), (80, 0));
+}
+
+async fn lane_state(scene: &Scene) -> Result<(String, String), String> {
+    let said = hookmill(&[
+        "lane",
+        "list",
+        "--json",
+        "--nats",
+        &scene.server.url(),
+        scene.folder.path().to_str().expect("UTF-8"),
+    ])
+    .await;
+    let line = said.stdout.lines().next().ok_or(said.stderr)?;
+    let lane: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let text = |field: &str| lane[field].as_str().unwrap_or_default().to_owned();
+    Ok((text("state"), text("why")))
+}
+
+#[tokio::test]
+async fn a_lane_with_nothing_but_failures_is_disabled_until_it_is_resumed() {
+    let endpoint = Endpoint::start(behaviour::always(500)).await;
+    let circuit =
+        "[subscription.circuit]\nfailures = 3\nfor = \"100ms\"\nprobe = \"200ms\"\ndisable_after = \"2s\"\n";
+    let pipeline = webhook("all", &endpoint.url(), "") + &retry(&["100ms", "100ms", "1h"], "") + circuit;
+    let scene = Scene::start(&pipeline).await;
+    scene.publish((0..10).map(|number| good(&number.to_string()))).await;
+    eventually(SOON, "the lane is disabled", || async {
+        let (state, why) = lane_state(&scene).await?;
+        if state == "disabled" && why.contains("nothing but failures") {
+            Ok(())
+        } else {
+            Err(format!("{state}: {why}"))
+        }
+    })
+    .await;
+    // What comes now waits, unattempted.
+    let before = endpoint.received();
+    scene.publish((10..20).map(|number| good(&number.to_string()))).await;
+    eventually(SOON, "the lane holds what came", || async {
+        let held = messages_in(&scene.jetstream, "HOOKMILL_LANES").await;
+        if held >= 10 { Ok(()) } else { Err(format!("{held} in lanes")) }
+    })
+    .await;
+    assert_eq!(endpoint.received(), before);
+    endpoint.behave(behaviour::always(200));
+    let said = hookmill(&["lane", "resume", "p/all", "--nats", &scene.server.url()]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    endpoint.wait_for("the later ten are delivered", SOON, |log| log.delivered_ids() >= 10).await;
+}
+
+#[tokio::test]
+async fn a_share_of_failures_opens_the_circuit_though_some_succeed() {
+    let endpoint = Endpoint::start(behaviour::fail_share(60, 500)).await;
+    let circuit = "[subscription.circuit]\nfailures = 10\nratio = 0.5\n";
+    let pipeline = webhook("all", &endpoint.url(), "") + &retry(&["200ms"; 20], "") + circuit;
+    let scene = Scene::start(&pipeline).await;
+    scene.publish((0..100).map(|number| good(&number.to_string()))).await;
+    let opened = |line: &hookmill_tests::engine::LogLine| line.message().starts_with("circuit opened");
+    scene.engine.wait_for_line("the circuit opens", SOON, opened).await;
+    endpoint.behave(behaviour::always(200));
+    endpoint.wait_for_delivered(100, SOON).await;
+    scene.quiet().await;
+}
