@@ -4,6 +4,7 @@ mod bad_endpoints;
 mod bad_guests;
 mod bad_headers;
 mod bad_input;
+mod blind;
 mod chaos;
 mod commands;
 mod conservation;
