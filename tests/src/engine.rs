@@ -245,6 +245,31 @@ impl Engine {
         self.ready().await;
     }
 
+    /// Starts again until it is ready, as a supervisor would: an engine whose server does not answer in time ends by itself.
+    pub async fn restart_supervised(&mut self, deadline: Duration) {
+        let until = tokio::time::Instant::now() + deadline;
+        self.kill().await;
+        loop {
+            assert!(
+                tokio::time::Instant::now() < until,
+                "not ready within {deadline:?}:\n{}",
+                self.log_tail()
+            );
+            if !self.is_running() {
+                self.from = self.lines.lines.lock().expect("no holder panics").len();
+                self.process = self.options.launch(&self.lines);
+            }
+            let said = self.find_line(|line| line.field("address").is_some());
+            if let Some(address) = said.as_ref().and_then(|line| line.field("address")?.as_str()) {
+                self.address = Some(address.to_owned());
+                if matches!(http::get(&self.url("/readyz")).await, Ok((200, _))) {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// All lines of all processes so far, both streams.
     pub fn lines(&self) -> Vec<LogLine> {
         self.lines.lines.lock().expect("no holder panics").clone()

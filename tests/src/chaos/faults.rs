@@ -116,7 +116,7 @@ pub(super) async fn inflict(
         Fault::KillEngine => {
             stage.engines[one].kill().await;
             sleep(a_while(6_000)).await;
-            stage.engines[one].restart().await;
+            stage.engines[one].restart_supervised(RECOVERY_MAX).await;
         }
         Fault::KillBothEngines => {
             for engine in &stage.engines {
@@ -124,7 +124,7 @@ pub(super) async fn inflict(
             }
             sleep(a_while(3_000)).await;
             for engine in &mut stage.engines {
-                engine.restart().await;
+                engine.restart_supervised(RECOVERY_MAX).await;
             }
         }
         Fault::KillServer => {

@@ -74,7 +74,7 @@ impl Stage {
         }
         for engine in &mut self.engines {
             if !engine.is_running() {
-                engine.restart().await;
+                engine.restart_supervised(REST_MAX).await;
             }
         }
     }
