@@ -38,9 +38,9 @@ test: setup peers lint build ## everything: set-up, lint, build, all tests
 	$(CARGO) test --workspace
 
 bench: setup ## measure (release build): each stage alone, and the end-to-end ratios
-	$(CARGO) build --release --package hookmill
-	$(CARGO) bench --package hookmill-benches
-	$(CARGO) run --release --package hookmill-benches --bin ratios
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) bench --workspace --benches
+	target/release/ratios
 
 SEED ?= 1
 MINUTES ?= 30
