@@ -16,7 +16,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(7 * 24);
-const YEAR: Duration = Duration::from_hours(365 * 24);
+const MONTH: Duration = Duration::from_hours(28 * 24);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -311,7 +311,7 @@ pub(super) static PROBE_MAX: Setting<Time> = Setting::new(
 );
 pub(super) static DISABLE_AFTER: Setting<Time> = Setting::new(
     "disable_after",
-    Time { min: Duration::from_secs(1), max: YEAR },
+    Time { min: Duration::from_secs(1), max: MONTH },
     Default("\"5d\""),
     "A lane whose circuit has been open for so long without one success is disabled, until somebody resumes it.",
 );

@@ -14,7 +14,7 @@ use super::keys::{
     TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
 };
 use super::report::Code;
-use super::setting::{About, Context, File, Table};
+use super::setting::{About, Context, File, Reported, Table};
 use crate::deliver::{self, publish};
 use crate::lane::{Policy, Rate, circuit};
 use crate::model::{Name, SubjectTemplate};
@@ -188,7 +188,7 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
     let sign = table.get(&SIGN);
     let timeout = table.get(&TIMEOUT);
     let concurrency = table.get(&CONCURRENCY);
-    let rate = rate(table);
+    let rate = rate(table).ok();
     let allow = table.get(&ALLOW);
     let retry = retry?;
     let target = Target::Deliver(deliver::Settings {
@@ -204,18 +204,18 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
     Some(Sending { target, concurrency: to_usize(concurrency?), rate: rate? })
 }
 
-/// `rate` with its `burst`. The outer `None` is a problem that was reported.
-fn rate(table: &Table<'_>) -> Option<Option<Rate>> {
+/// `rate` with its `burst`.
+fn rate(table: &Table<'_>) -> Result<Option<Rate>, Reported> {
     let rate = table.optional(&RATE);
-    let burst = table.optional(&BURST).ok()?;
-    let rate = rate.ok()?;
+    let burst = table.optional(&BURST)?;
+    let rate = rate?;
     if let (None, Some(at)) = (&rate, table.given(&BURST)) {
         let hint = "give rate as well, or leave burst out";
         table.context(BURST.key()).wrong(Code::Conflict, &at, "stands without rate", hint);
-        return None;
+        return Err(Reported);
     }
     let burst = burst.map(|burst| u32::try_from(burst).unwrap_or(u32::MAX));
-    Some(rate.map(|rate| Rate { burst: burst.unwrap_or(rate.burst), ..rate }))
+    Ok(rate.map(|rate| Rate { burst: burst.unwrap_or(rate.burst), ..rate }))
 }
 
 fn circuit(table: &Table<'_>) -> Option<circuit::Settings> {
