@@ -6,11 +6,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, RunArgs};
+use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
-use crate::egress;
+use crate::nats::Modules;
 use crate::server::Listener;
 use crate::telemetry::metrics;
 use crate::worker::{Engine, Limits};
+use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
@@ -19,16 +21,34 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let metrics = metrics::install();
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
     let process = assemble::process(global)?;
-    let prepared = assemble::prepare(&args.paths.paths, &process).await?;
+    let loaded = config::load(&args.paths.paths);
+    // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
+    let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
+        Some(tokio::select! {
+            nats = assemble::connect(&process) => nats?,
+            () = signals.next() => return Ok(()),
+        })
+    } else {
+        None
+    };
+    let source = early.as_ref().map_or(Source::Unasked, |nats| Source::Open(Modules::look(nats)));
+    let prepared = tokio::select! {
+        prepared = assemble::prepare(loaded, &process, &source, Strictness::Lenient) => prepared?,
+        () = signals.next() => return Ok(()),
+    };
     if !prepared.loaded.problems.is_empty() {
         return Err(assemble::say(&prepared.loaded.problems, global.json));
     }
     let listener = Listener::bind(args.listen.unwrap_or(process.listen)).await;
     let listener = listener.map_err(|error| Failure::failed(&error))?;
     let address = listener.address();
-    let nats = tokio::select! {
-        nats = assemble::connect(&process) => nats?,
-        () = signals.next() => return Ok(()),
+    let nats = if let Some(nats) = early {
+        nats
+    } else {
+        tokio::select! {
+            nats = assemble::connect(&process) => nats?,
+            () = signals.next() => return Ok(()),
+        }
     };
     let mut allow = process.egress.allow.clone();
     allow.extend(args.egress_allow);
@@ -43,32 +63,34 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
     let stop = CancellationToken::new();
     let served = listener.serve(engine.clone(), metrics, stop.clone());
-    let work = async {
-        // What keeps it from becoming ready may last: it hears signals all the same.
-        let ready = async {
-            engine.ready().await;
-            tracing::info!("ready");
-            std::future::pending::<()>().await;
-        };
-        let hear = async {
-            while signals.next_or_hangup().await {
-                tracing::info!("SIGHUP: the files of this engine are put into force");
-                engine.claim().await;
-            }
-        };
-        tokio::select! { () = hear => {} () = ready => {} }
-        tracing::info!("stopping: no new messages, running attempts come to their end");
-        tokio::select! {
-            () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
-            () = signals.next() => Err(Failure::Said(130)),
-        }
-    };
     let result = tokio::select! {
-        result = work => result,
+        result = work(&engine, &mut signals) => result,
         () = served => Err(Failure::Failed("health and metrics can't be served any more".to_owned())),
     };
     stop.cancel();
     result
+}
+
+/// Hears signals until one ends it, then lets what runs come to its end.
+async fn work(engine: &Engine, signals: &mut Signals) -> Result<(), Failure> {
+    // What keeps it from becoming ready may last: it hears signals all the same.
+    let ready = async {
+        engine.ready().await;
+        tracing::info!("ready");
+        std::future::pending::<()>().await;
+    };
+    let hear = async {
+        while signals.next_or_hangup().await {
+            tracing::info!("SIGHUP: the files of this engine are put into force");
+            engine.claim().await;
+        }
+    };
+    tokio::select! { () = hear => {} () = ready => {} }
+    tracing::info!("stopping: no new messages, running attempts come to their end");
+    tokio::select! {
+        () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
+        () = signals.next() => Err(Failure::Said(130)),
+    }
 }
 
 /// SIGINT and SIGTERM.

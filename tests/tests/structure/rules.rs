@@ -38,7 +38,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 18] = [
+const HOMES: [(&str, &[&str]); 20] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -54,6 +54,8 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("rustls_pki_types", &["egress"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("wasm_encoder", &["transform"]),
+    ("wasmparser", &["transform"]),
     ("wasmtime", &["transform"]),
     ("wasmtime_wasi", &["transform"]),
     ("wit_component", &["transform"]),
