@@ -6,7 +6,7 @@ HOOKMILL_NATS_SERVER ?= $(CURDIR)/.tools/nats-server
 export HOOKMILL_NATS_SERVER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers modules build demo lint test bench chaos clean-tools
+.PHONY: help setup peers modules build demo lint test bench hostile fuzz chaos clean-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,9 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: ## fetch the Python clients of the tests
+peers: ## fetch the Python clients of the tests, and what builds guests in other languages
 	@scripts/python-peers.sh
+	@scripts/guest-tools.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/
 	@scripts/modules.sh
@@ -38,9 +39,21 @@ test: setup peers lint build ## everything: set-up, lint, build, all tests
 	$(CARGO) test --workspace
 
 bench: setup ## measure (release build): each stage alone, and the end-to-end ratios
-	$(CARGO) build --release --package hookmill
-	$(CARGO) bench --package hookmill-benches
-	$(CARGO) run --release --package hookmill-benches --bin ratios
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) bench --workspace --benches
+	target/release/ratios
+	target/release/swaps
+	target/release/many
+
+hostile: setup ## measure (release build): what modules of strangers do to the others
+	$(CARGO) build --release --workspace --bins
+	target/release/hostile suite
+	target/release/hostile spin
+
+FUZZ_SECONDS ?= 3600
+fuzz: setup ## throw strange modules and events at the engine, each target for FUZZ_SECONDS (3600)
+	$(CARGO) build --release --workspace --bins
+	target/release/fuzz --seconds $(FUZZ_SECONDS)
 
 SEED ?= 1
 MINUTES ?= 30

@@ -11,11 +11,14 @@ pub mod engine;
 pub mod events;
 pub mod eventually;
 pub mod folder;
+pub mod guest;
+pub mod hostile;
 pub mod http;
 pub mod judge;
 pub mod nats_server;
 pub mod process;
 pub mod signature;
+pub mod stamp;
 
 pub use cable::Cable;
 pub use endpoint::{Endpoint, Reply, Request, behaviour};

@@ -217,6 +217,12 @@ impl NatsServer {
         self.running().resume();
     }
 
+    /// Where the messages of a stream lie.
+    pub fn messages_folder(&self, stream: &str) -> PathBuf {
+        let folder = self.config.parent().expect("the file lies in a folder");
+        folder.join("jetstream/jetstream/$G/streams").join(stream).join("msgs")
+    }
+
     /// The last lines of its log.
     pub fn log(&self) -> String {
         tail(&self.log)

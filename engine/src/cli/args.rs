@@ -65,12 +65,17 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Own nats-server, pipelines loaded and watched, deliveries shown as they happen
     Dev(DevArgs),
+    /// Engines that run, and the modules that they use
+    Status,
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
     /// List, pause and resume lanes
     #[command(subcommand)]
     Lane(LaneCommand),
+    /// Start, try out, upload, look at and withdraw transforms
+    #[command(subcommand)]
+    Module(super::module::ModuleCommand),
 }
 
 /// Pipeline files or folders of them.

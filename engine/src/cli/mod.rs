@@ -8,15 +8,19 @@ mod dlq;
 mod init;
 mod lane;
 mod listen;
+mod module;
 mod output;
 mod publish;
 mod run;
+mod status;
+mod steps;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::args::{Cli, Colour, Command};
+use crate::transform;
 
 /// What a command ends with, besides success.
 #[derive(Debug)]
@@ -37,6 +41,10 @@ impl Failure {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // Not for people, and before anything else: the compiler's process starts no runtime and reads no environment.
+    if std::env::args_os().nth(1).is_some_and(|word| word == transform::COMMAND) {
+        return transform::compile_module();
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -82,6 +90,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Listen(args) => listen::listen(&global, args).await,
         Command::Dev(args) => dev::dev(&global, args).await,
         Command::Dlq(command) => dlq::dlq(&global, command).await,
+        Command::Status => status::status(&global).await,
         Command::Lane(command) => lane::lane(&global, command).await,
+        Command::Module(command) => module::module(&global, command).await,
     }
 }

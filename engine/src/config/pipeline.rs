@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::checked::{Pipeline, Step, Subscription, Target};
@@ -43,7 +44,13 @@ pub(super) fn read(
         .collect();
     let subscriptions: Option<Vec<_>> = subscriptions.into_iter().collect();
     let (name, at) = name?;
-    let (source, validate, subscriptions) = (source?, validate?, subscriptions?);
+    let (source, validate, mut subscriptions) = (source?, validate?, subscriptions?);
+    for subscription in &mut subscriptions {
+        let owner: Arc<str> = format!("{name}/{}", subscription.name).into();
+        for step in &mut subscription.steps {
+            step.transform.owner = Arc::clone(&owner);
+        }
+    }
     Some((Pipeline { name, file: path.to_owned(), revision, source, validate, subscriptions }, at))
 }
 
@@ -130,26 +137,35 @@ fn step(table: &Table<'_>) -> Option<Step> {
     // A model's step has been refused already; asking for a transform as well would only confuse.
     let reference = if table.given(&LLM).is_some() { None } else { table.get(&TRANSFORM) };
     let settings = table.get(&SETTINGS);
+    let unset = |about: &dyn About| table.given(about).is_none();
+    let unset =
+        transform::Unset { timeout: unset(&STEP_TIMEOUT), memory: unset(&MEMORY), output: unset(&OUTPUT) };
     let timeout = table.get(&STEP_TIMEOUT);
     let memory_bytes = table.get(&MEMORY);
     let output_bytes = table.get(&OUTPUT);
     let isolation = table.get(&ISOLATION);
     let on_error = table.get(&ON_ERROR);
-    let reference = reference?;
+    let (reference, written) = reference?;
     let reference_at = table.given(&TRANSFORM).unwrap_or_default();
     let settings_at = table.given(&SETTINGS).unwrap_or_else(|| reference_at.clone());
+    let (settings, settings_places) = settings?;
     let transform = transform::Settings {
-        settings: settings?,
+        settings,
         timeout: timeout?,
         memory_bytes: memory_bytes?,
         output_bytes: output_bytes?,
         isolation: isolation?,
+        unset,
+        // The pipeline's name is known when all of it has been read.
+        owner: Arc::default(),
     };
     Some(Step {
         reference,
+        written,
         transform,
         reference_line: table.file.line(&reference_at),
         settings_line: table.file.line(&settings_at),
+        settings_places,
         on_error: on_error?,
     })
 }

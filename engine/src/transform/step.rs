@@ -1,19 +1,31 @@
 //! One module with one subscription's settings: its idle instances, its calls, its verdicts.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::bindings::exports::hookmill::transform::handler;
 use super::bindings::hookmill::transform::types::Failure;
 use super::convert;
 use super::errors::{Broken, ConfigureError, guest_text};
+use super::expect::Outcome;
 use super::host::{Host, MEMORY_BYTES_MAX};
+use super::idle::Idle;
 use super::instance::{Instance, Limits, SETUP_TIMEOUT};
 use super::module::Module;
 use super::settings::{Isolation, Settings};
+use super::watch::Watch;
 use crate::model::fault::{Code, Fault, Reason, Stage, Whose};
 use crate::model::{Event, Verdict};
+
+/// What came of one event that was tried out.
+#[derive(Debug)]
+pub struct Trial {
+    /// What the module made of it.
+    pub outcome: Outcome,
+    /// How long the call took; without the time for a new instance.
+    pub took: Duration,
+}
 
 /// A transform step of a subscription. Calls may run side by side, each in an instance of its own.
 pub struct Step {
@@ -28,8 +40,32 @@ pub struct Step {
 }
 
 impl Step {
-    /// Makes a step, and its first instance, so that wrong settings are found before an event is.
+    /// Makes a step, and an instance of it, so that wrong settings are found before an event is. Where there are few
+    /// steps, the first event meets that instance; with many, they would only hold memory.
     pub async fn new(host: Arc<Host>, module: Module, settings: Settings) -> Result<Self, ConfigureError> {
+        Self::make(host, module, settings, None).await
+    }
+
+    /// The same, looked at: what its guests log and print, and what they take.
+    pub async fn watched(
+        host: Arc<Host>,
+        module: Module,
+        settings: Settings,
+        watch: Watch,
+    ) -> Result<Self, ConfigureError> {
+        Self::make(host, module, settings, Some(watch)).await
+    }
+
+    async fn make(
+        host: Arc<Host>,
+        module: Module,
+        settings: Settings,
+        watch: Option<Watch>,
+    ) -> Result<Self, ConfigureError> {
+        let settings = match module.metadata() {
+            Some(metadata) => settings.or_of_module(&metadata.limits),
+            None => settings,
+        };
         let max = host.settings().memory_bytes.min(MEMORY_BYTES_MAX);
         if settings.memory_bytes > max {
             return Err(ConfigureError::Memory { memory_bytes: settings.memory_bytes, max });
@@ -38,10 +74,10 @@ impl Step {
             memory: host.memory(),
             memory_bytes: settings.memory_bytes,
             output_bytes: settings.output_bytes,
-            queue: host.queue(),
+            share: host.share(&settings.owner),
+            watch,
         };
-        let idle = Arc::new(Idle::new());
-        host.register(&idle);
+        let idle = host.idles();
         let configuration = settings.settings.to_string();
         let (timeout, isolation) = (settings.timeout, settings.isolation);
         let step = Self { host, module, configuration, timeout, isolation, limits, idle };
@@ -52,24 +88,31 @@ impl Step {
                 other => ConfigureError::Broken { module, problem: other.problem() },
             }
         })?;
-        step.keep(first);
+        if step.host.is_roomy() {
+            step.keep(first);
+        }
         Ok(step)
     }
 
     /// Runs one event. Takes at most [`Step::longest`]; dropping the future ends the guest.
     pub async fn apply(&self, event: &Event) -> Result<Verdict, Fault> {
-        let idle = if self.isolation == Isolation::Instance { self.idle.take() } else { None };
-        let mut instance = match idle {
-            Some(instance) => instance,
-            None => self.fresh().await.map_err(|broken| self.broken(&broken))?,
-        };
-        let extensions = convert::extensions(event);
-        let call = instance.apply(convert::event(event, &extensions));
-        let answer = match tokio::time::timeout(self.timeout, call).await {
-            Ok(answer) => answer.map_err(|broken| self.broken(&broken))?,
-            Err(_) => return Err(self.broken(&Broken::Timeout { doing: "the call", after: self.timeout })),
-        };
-        self.keep(instance);
+        let mut instance = self.instance().await.map_err(|broken| self.broken(&broken))?;
+        let answer = self.call(&mut instance, event).await;
+        // Reading a large answer and ending a large instance take longer than many a call.
+        self.limits.share.queue.work(|| match answer {
+            Ok(answer) => {
+                let verdict = self.verdict(answer, event);
+                self.keep(instance);
+                verdict
+            }
+            Err(broken) => {
+                drop(instance);
+                Err(self.broken(&broken))
+            }
+        })
+    }
+
+    fn verdict(&self, answer: Result<handler::Verdict, Failure>, event: &Event) -> Result<Verdict, Fault> {
         match answer {
             Ok(verdict) => convert::verdict(verdict, event, self.limits.output_bytes)
                 .map_err(|problem| self.bad_output(&problem)),
@@ -78,9 +121,52 @@ impl Step {
         }
     }
 
-    /// `name@sha256:…`.
-    pub fn module_label(&self) -> &str {
-        self.module.label()
+    /// Runs one event as [`Step::apply`] does, and says what came of it in the module's own words.
+    pub async fn try_out(&self, event: &Event) -> Trial {
+        let instance = self.instance().await;
+        let started = Instant::now();
+        let answer = match instance {
+            Ok(mut instance) => self.call(&mut instance, event).await.map(|answer| {
+                self.keep(instance);
+                answer
+            }),
+            Err(broken) => Err(broken),
+        };
+        let took = started.elapsed();
+        let outcome = match answer {
+            Ok(Ok(verdict)) => match convert::verdict(verdict, event, self.limits.output_bytes) {
+                Ok(verdict) => Outcome::Verdict(verdict),
+                Err(problem) => Outcome::Trap(format!("what it returned breaks the contract: {problem}")),
+            },
+            Ok(Err(Failure::Rejected(text))) => Outcome::Rejected(guest_text(text)),
+            Ok(Err(Failure::Retry(text))) => Outcome::Retry(guest_text(text)),
+            Err(broken) => Outcome::broken(&broken),
+        };
+        Trial { outcome, took }
+    }
+
+    async fn instance(&self) -> Result<Instance, Broken> {
+        let idle = if self.isolation == Isolation::Instance { self.idle.take() } else { None };
+        match idle {
+            Some(instance) => Ok(instance),
+            None => self.fresh().await,
+        }
+    }
+
+    async fn call(
+        &self,
+        instance: &mut Instance,
+        event: &Event,
+    ) -> Result<Result<handler::Verdict, handler::Failure>, Broken> {
+        let extensions = convert::extensions(event);
+        let call = instance.apply(convert::event(event, &extensions));
+        let timeout = Broken::Timeout { doing: "the call", after: self.timeout };
+        tokio::time::timeout(self.timeout, call).await.map_err(|_| timeout)?
+    }
+
+    /// The name that its module was loaded under.
+    pub fn module_name(&self) -> &str {
+        self.module.name()
     }
 
     /// The longest that [`Step::apply`] can take: a new instance, then the call.
@@ -92,36 +178,39 @@ impl Step {
     async fn fresh(&self) -> Result<Instance, Broken> {
         let mut waiting = true;
         let setup = async {
-            let place = self.host.place().await;
+            let place = self.host.place(&self.limits.share).await;
             waiting = false;
             let (module, limits) = (self.module.shared_name(), self.limits.clone());
             let mut instance = Instance::start(module, self.module.pre(), limits, place).await?;
             let answer = instance.configure(&self.configuration).await?;
             answer.map(|()| instance).map_err(|text| Broken::Settings(guest_text(text)))
         };
+        let started = Instant::now();
         match tokio::time::timeout(SETUP_TIMEOUT, setup).await {
-            Ok(done) => done,
+            Ok(done) => {
+                if let Some(watch) = &self.limits.watch {
+                    watch.note_setup(started.elapsed());
+                }
+                done
+            }
             Err(_) if waiting => {
                 let instances = self.host.settings().instances;
-                Err(Broken::HostInstances { instances, after: SETUP_TIMEOUT })
+                let own = self.limits.share.working();
+                Err(Broken::HostInstances { instances, own, after: SETUP_TIMEOUT })
             }
             Err(_) => Err(Broken::Timeout { doing: "starting and configuring it", after: SETUP_TIMEOUT }),
         }
     }
 
     /// Keeps an instance for the next event, if it may be used again.
-    fn keep(&self, instance: Instance) {
+    fn keep(&self, mut instance: Instance) {
         if self.isolation == Isolation::Instance && !instance.is_worn() {
             self.idle.put(instance);
-            self.host.serve_waiting();
+            self.host.make_room();
         }
     }
 
     fn broken(&self, broken: &Broken) -> Fault {
-        if matches!(broken, Broken::HostMemory { .. }) {
-            // The memory of an idle instance may be what the next attempt needs.
-            self.host.evict();
-        }
         broken.fault(self.module.name())
     }
 
@@ -146,42 +235,5 @@ impl Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Step").field("module", &self.module.label()).finish_non_exhaustive()
-    }
-}
-
-/// Configured instances of one step that wait for an event. The one used last is used next: its memory is warm.
-pub(super) struct Idle {
-    instances: Mutex<Vec<Instance>>,
-    max: usize,
-}
-
-impl Idle {
-    fn new() -> Self {
-        // Calls that run at the same time are as many as threads, but for those that wait for a core.
-        let max = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-        Self { instances: Mutex::default(), max }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.instances().len()
-    }
-
-    pub(super) fn take(&self) -> Option<Instance> {
-        self.instances().pop()
-    }
-
-    fn put(&self, instance: Instance) {
-        let mut instances = self.instances();
-        if instances.len() < self.max {
-            instances.push(instance);
-        } else {
-            // Ending an instance takes up to 0.3 ms; not under the lock.
-            drop(instances);
-            drop(instance);
-        }
-    }
-
-    fn instances(&self) -> MutexGuard<'_, Vec<Instance>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

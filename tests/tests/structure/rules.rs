@@ -38,7 +38,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 18] = [
+const HOMES: [(&str, &[&str]); 22] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -48,12 +48,16 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("hyper_util", &["egress"]),
     ("jsonschema", &["schema"]),
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
+    ("nix", &["transform"]),
     ("notify", &["cli"]),
+    ("rustix", &["transform"]),
     ("rustls", &["egress"]),
     ("rustls_native_certs", &["egress"]),
     ("rustls_pki_types", &["egress"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("wasm_encoder", &["transform"]),
+    ("wasmparser", &["transform"]),
     ("wasmtime", &["transform"]),
     ("wasmtime_wasi", &["transform"]),
     ("wit_component", &["transform"]),
@@ -61,6 +65,9 @@ const HOMES: [(&str, &[&str]); 18] = [
 
 /// Who owns tasks, threads and child processes.
 const SPAWNERS: [&str; 3] = ["worker", "server", "cli"];
+
+/// The one file that may say `unsafe`, or switch off the lint against it.
+const UNSAFE: &str = "transform/code/native.rs";
 
 /// Words that a pure part has no use for: clocks, I/O, randomness, waiting.
 const IMPURE: [&str; 12] = [
@@ -93,6 +100,18 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         what: "crate::deliver",
         because: "the receiver of `hookmill listen` verifies what deliver signs; a second verifier would prove less",
     },
+    Exception {
+        path: "transform/compile/child.rs",
+        what: "spawn",
+        because: "the thread that ends the compiler's process with the engine",
+    },
+    Exception { path: "transform/compile/mod.rs", what: "spawn", because: "the compiler's child process" },
+    Exception {
+        path: "transform/host.rs",
+        what: "spawn",
+        because: "a scoped thread: a caller that blocks may stand in a runtime, which allows no second one",
+    },
+    Exception { path: "transform/idle.rs", what: "spawn", because: "the thread that ends unused instances" },
     Exception { path: "transform/ticker.rs", what: "spawn", because: "the thread of the epoch ticker" },
 ];
 
@@ -130,6 +149,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = parts_named(source, &allowed);
     findings.extend(crates_named(source));
     findings.extend(spawns(source));
+    findings.extend(unsafe_words(source));
     if part == "lane" {
         findings.extend(impure_words(source));
     }
@@ -256,6 +276,13 @@ fn spawns(source: &Source) -> Vec<Finding> {
     });
     let message = || format!("{part} must not spawn: {} own what runs", SPAWNERS.join(", "));
     calls.map(|(_, (_, line))| finding(source, *line, "spawn", message())).collect()
+}
+
+fn unsafe_words(source: &Source) -> Vec<Finding> {
+    let words = source.tokens.iter().filter_map(|(token, line)| Some((token.word()?, *line)));
+    let said = words.filter(|(word, _)| ["unsafe", "unsafe_code"].contains(word) && source.path != UNSAFE);
+    let message = |word: &str| format!("{word} is for engine/src/{UNSAFE} alone");
+    said.map(|(word, line)| finding(source, line, word, message(word))).collect()
 }
 
 fn impure_words(source: &Source) -> Vec<Finding> {

@@ -3,5 +3,7 @@
 mod calls;
 mod guests;
 mod limits;
+mod metadata;
 mod modules;
+mod sharing;
 mod wasi;

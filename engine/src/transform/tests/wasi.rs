@@ -1,10 +1,9 @@
 //! Guests whose toolchain insists on WASI find it, and nothing behind it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::testing::{Guest, embed_world, event, host, patient};
-use super::super::{Settings, Step};
+use super::super::{Settings, Step, Watch};
 use crate::model::fault::Code;
 use crate::model::{Fault, Verdict};
 
@@ -24,12 +23,15 @@ const IMPORTS: &str = r#"
   (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
   (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))"#;
 
-async fn apply(instructions: &str, timeout: Duration) -> Result<Verdict, Fault> {
+async fn step(instructions: &str, timeout: Duration) -> Step {
     let host = host();
     let bytes = embed_world(&Guest::keep().apply(instructions).text(IMPORTS), &WASI);
     let module = host.load("guest", &bytes).unwrap();
-    let settings = Settings { timeout, ..patient() };
-    Step::new(Arc::clone(&host), module, settings).await.unwrap().apply(&event()).await
+    Step::new(host, module, Settings { timeout, ..patient() }).await.unwrap()
+}
+
+async fn apply(instructions: &str, timeout: Duration) -> Result<Verdict, Fault> {
+    step(instructions, timeout).await.apply(&event()).await
 }
 
 #[tokio::test]
@@ -59,8 +61,49 @@ async fn a_guest_cannot_hoard_what_the_host_keeps_for_it() {
 }
 
 #[tokio::test]
+async fn a_guest_that_leaks_handles_is_replaced_before_it_has_too_many() {
+    let step = step("(drop (call $soon (i64.const 0)))", patient().timeout).await;
+    for _ in 0..2_500 {
+        assert_eq!(step.apply(&event()).await, Ok(Verdict::Keep));
+    }
+}
+
+#[tokio::test]
 async fn a_guest_that_spins_after_a_sleep_is_stopped() {
     let both = "(call $block (call $soon (i64.const 400000000))) (loop $l (br $l))";
     let fault = apply(both, Duration::from_millis(600)).await.unwrap_err();
     assert_eq!(fault.code, Code::StepTimeout);
+}
+
+#[tokio::test]
+async fn what_a_guest_prints_is_seen_by_who_looks_on_and_bounded() {
+    let packages = [
+        "package wasi:io@0.2.0; interface error { resource error; }
+           interface streams { use error.{error}; variant stream-error { last-operation-failed(error), closed }
+             resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; } }",
+        "package wasi:cli@0.2.0; interface stderr { use wasi:io/streams@0.2.0.{output-stream};
+           get-stderr: func() -> output-stream; }",
+        "package test:guest; world guest { include hookmill:transform/transform@0.1.0;
+           import wasi:io/streams@0.2.0; import wasi:cli/stderr@0.2.0; }",
+    ];
+    let imports = r#"
+      (import "wasi:cli/stderr@0.2.0" "get-stderr" (func $stderr (result i32)))
+      (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+        (func $write (param i32 i32 i32 i32)))"#;
+    let guest = Guest::keep()
+        .apply("(call $write (call $stderr) (i32.const 64) (i32.const 4096) (i32.const 512))")
+        .more(r#"(data (i32.const 64) "boom")"#);
+    let host = host();
+    let module = host.load("guest", &embed_world(&guest.text(imports), &packages)).unwrap();
+    let watch = Watch::default();
+    let step = Step::watched(host, module, patient(), watch.clone()).await.unwrap();
+    assert!(step.try_out(&event()).await.outcome.is_verdict());
+    let printed = watch.take().printed;
+    assert!(printed.starts_with("boom") && printed.len() == 4096, "{}", printed.len());
+    let mut more = 0;
+    for _ in 0..100 {
+        step.try_out(&event()).await;
+        more += watch.take().printed.len();
+    }
+    assert_eq!(more, 60 << 10, "64 KiB in all");
 }
