@@ -14,8 +14,9 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: ## fetch the Python clients of the tests
+peers: ## fetch the Python clients of the tests, and what builds guests in other languages
 	@scripts/python-peers.sh
+	@scripts/guest-tools.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/
 	@scripts/modules.sh
@@ -35,12 +36,14 @@ lint: ## format, clippy, import rules
 
 test: setup peers lint build ## everything: set-up, lint, build, all tests
 	$(CARGO) test --manifest-path transforms/Cargo.toml
+	target/debug/hookmill test pipelines
 	$(CARGO) test --workspace
 
 bench: setup ## measure (release build): each stage alone, and the end-to-end ratios
-	$(CARGO) build --release --package hookmill
-	$(CARGO) bench --package hookmill-benches
-	$(CARGO) run --release --package hookmill-benches --bin ratios
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) bench --workspace --benches
+	target/release/ratios
+	target/release/swaps
 
 SEED ?= 1
 MINUTES ?= 30

@@ -4,6 +4,9 @@
 //! Only this file knows the order of the stages. It never stores, acknowledges, spawns or waits for a slot: the worker
 //! does. Time and randomness come in from outside.
 
+mod loader;
+mod step;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +18,15 @@ use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
 use crate::lane::{Policy, Rate, circuit};
 use crate::model::{
-    Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
+    Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
     SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
 };
+use crate::source;
 use crate::telemetry::metrics as names;
 use crate::validate::Validator;
-use crate::{source, transform};
+
+pub use loader::{FitError, Loader};
+pub use step::{Fitted, Step, Wanted};
 
 /// What NATS puts on top of an event that has to be stored as a task, in bytes: room for our own headers.
 pub const TASK_ROOM_BYTES: usize = 64 * 1024;
@@ -40,20 +46,10 @@ pub enum OnError {
     Skip,
 }
 
-/// One step of a subscription.
-pub struct Step {
-    /// Runs the guest.
-    pub transform: transform::Step,
-    /// When it has failed for good.
-    pub on_error: OnError,
-    /// What tells this step from another: reference and settings. Goes into the hash of the steps.
-    pub identity: String,
-}
-
 /// Where a subscription's events go.
 pub enum Target {
     /// A webhook.
-    Webhook(Endpoint),
+    Webhook(Box<Endpoint>),
     /// A NATS subject.
     Publish(Publisher),
 }
@@ -110,8 +106,9 @@ impl Subscription {
     pub fn new(parts: SubscriptionParts) -> Self {
         let mut hash = Sha256::new();
         for step in &parts.steps {
-            hash.update((step.identity.len() as u64).to_be_bytes());
-            hash.update(step.identity.as_bytes());
+            let identity = step.identity();
+            hash.update((identity.len() as u64).to_be_bytes());
+            hash.update(identity.as_bytes());
         }
         let digest = data_encoding::HEXLOWER.encode(&hash.finalize()[..8]);
         let SubscriptionParts { name, filter, steps, target, retry, concurrency, rate, circuit, timeout } =
@@ -139,7 +136,7 @@ impl Subscription {
             Work::Source(_) => 0,
             Work::Deliver(_) => self.steps.len(),
         };
-        let steps = self.steps.iter().skip(from).map(|step| step.transform.longest());
+        let steps = self.steps.iter().skip(from).map(|step| step.fitted().longest());
         steps.sum::<Duration>() + self.timeout + Duration::from_secs(1)
     }
 
@@ -184,9 +181,9 @@ pub enum Admitted {
 
 /// The world outside, handed in.
 #[derive(Clone, Copy)]
-pub struct Moment {
+pub struct Moment<'c> {
     /// Tells the time.
-    pub clock: fn() -> Timestamp,
+    pub clock: &'c Clock,
     /// An even random number in `0..1`, for jitter.
     pub draw: f64,
 }
@@ -343,10 +340,10 @@ impl Pipeline {
     }
 
     /// Makes one attempt at a task: the steps that are left, then the delivery.
-    pub async fn advance(&self, subscription: &Subscription, task: Task, moment: Moment) -> Next {
+    pub async fn advance(&self, subscription: &Subscription, task: Task, moment: Moment<'_>) -> Next {
         let mut task = task;
         task.attempt += 1;
-        task.first_attempt.get_or_insert_with(moment.clock);
+        task.first_attempt.get_or_insert_with(|| moment.clock.now());
         task.left = None;
         let mut splits_passed = match task.work {
             Work::Step(0, _) => 0,
@@ -359,7 +356,7 @@ impl Pipeline {
                     let sent = match &subscription.target {
                         Target::Webhook(endpoint) => {
                             let traceparent = task.traceparent.as_deref();
-                            let now = (moment.clock)();
+                            let now = moment.clock.now();
                             endpoint.send(finished, &task.delivery_id, traceparent, now).await.map(Some)
                         }
                         Target::Publish(publisher) => publisher.send(finished, &task).await.map(|()| None),
@@ -379,13 +376,11 @@ impl Pipeline {
                 task.work = Work::Deliver(Arc::new(finished));
                 continue;
             };
-            let label = step.transform.module_label();
-            if !task.modules.iter().any(|module| module == label) {
-                task.modules.push(label.to_owned());
-            }
-            let began = (moment.clock)();
-            let applied = step.transform.apply(&event).await;
-            measure(self, subscription, at, (moment.clock)().since(began), &applied);
+            let module = step.fitted();
+            task.worked_on_by(module.label());
+            let began = moment.clock.now();
+            let applied = module.apply(&event).await;
+            measure(self, subscription, at, moment.clock.now().since(began), &applied);
             match applied {
                 Ok(Verdict::Keep) => task.work = Work::Step(at + 1, event),
                 Ok(Verdict::Replace(output)) => follow(&mut task, at, output),
@@ -433,7 +428,7 @@ fn follow(task: &mut Task, at: u16, output: Output) {
         task.http.retain(|(have, _)| *have != name);
         task.http.push((name, value));
     }
-    task.event = event_ref(&output.event);
+    task.event = EventRef { time: task.event.time, ..event_ref(&output.event) };
     task.work = Work::Step(at + 1, Arc::new(output.event));
 }
 
@@ -474,13 +469,15 @@ pub fn failed(
     task: Task,
     fault: Fault,
     step: Option<(OnError, u16)>,
-    moment: Moment,
+    moment: Moment<'_>,
 ) -> Next {
     let reason = match fault.again {
         Again::Never(reason) => reason,
         Again::Later { after, exhausted } => {
             match subscription.retry.next(task.attempt, after, moment.draw) {
-                Some(wait) => return Next::Wait(task.with_fault(&fault), (moment.clock)().plus(wait), fault),
+                Some(wait) => {
+                    return Next::Wait(task.with_fault(&fault), moment.clock.now().plus(wait), fault);
+                }
                 None => exhausted,
             }
         }
@@ -502,7 +499,8 @@ pub fn failed(
 }
 
 fn event_ref(event: &Event) -> EventRef {
-    EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone() }
+    let time = event.time.as_deref().and_then(Timestamp::parse);
+    EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone(), time }
 }
 
 /// The event's trace context: its `traceparent` extension (Distributed Tracing extension), else the message's header.

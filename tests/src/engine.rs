@@ -1,7 +1,7 @@
 //! The built program as a child process: `hookmill run`, its log, its metrics; and its other commands, run to their end.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -76,6 +76,7 @@ pub struct EngineOptions {
     program: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    ready_max: Duration,
 }
 
 impl EngineOptions {
@@ -90,6 +91,13 @@ impl EngineOptions {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another longest wait for it to be ready, for modules that take long to compile.
+    #[must_use]
+    pub fn patience(mut self, ready_max: Duration) -> Self {
+        self.ready_max = ready_max;
         self
     }
 
@@ -154,14 +162,14 @@ impl Engine {
     /// Any arguments.
     pub fn command(arguments: &[&str]) -> EngineOptions {
         let arguments = arguments.iter().map(Into::into).collect();
-        EngineOptions { program: None, arguments, environment: Vec::new() }
+        EngineOptions { program: None, arguments, environment: Vec::new(), ready_max: READY_MAX }
     }
 
     /// Waits until `/readyz` says 200.
     pub async fn ready(&mut self) {
         self.address = Some(self.announced_address().await);
         let url = self.url("/readyz");
-        eventually(READY_MAX, "the engine is ready", || async {
+        eventually(self.options.ready_max, "the engine is ready", || async {
             assert!(self.process.exited().is_none(), "the engine ended:\n{}", self.log_tail());
             match http::get(&url).await? {
                 (200, _) => Ok(()),
@@ -174,8 +182,8 @@ impl Engine {
     /// The field `address` of the line in which it says where it listens.
     async fn announced_address(&self) -> String {
         let address = |line: &LogLine| line.field("address").and_then(Value::as_str).map(ToOwned::to_owned);
-        let line =
-            self.wait_for_line("a line with the field address", READY_MAX, |line| address(line).is_some());
+        let wait = self.options.ready_max;
+        let line = self.wait_for_line("a line with the field address", wait, |line| address(line).is_some());
         address(&line.await).expect("looked for")
     }
 
@@ -316,13 +324,50 @@ pub async fn hookmill(arguments: &[&str]) -> Said {
     run_to_end("hookmill", command).await
 }
 
+/// Runs the built program to its end, with `input` on its standard input.
+pub async fn hookmill_reading(arguments: &[&str], input: &str) -> Said {
+    let mut command = bound_command(built_program());
+    command.args(arguments);
+    read_to_end("hookmill", command, COMMAND_MAX, Stdio::piped(), input).await
+}
+
+/// Runs the built program to its end at a terminal of its own, where somebody types `typed`.
+pub async fn hookmill_at_terminal(arguments: &[&str], typed: &str) -> Said {
+    let terminal = nix::pty::openpty(None, None).expect("a pseudo terminal");
+    let mut keyboard = std::fs::File::from(terminal.master);
+    // It is kept by the terminal until somebody reads.
+    keyboard.write_all(typed.as_bytes()).expect("a terminal can be typed at");
+    let mut command = bound_command(built_program());
+    command.args(arguments);
+    read_to_end("hookmill", command, COMMAND_MAX, Stdio::from(terminal.slave), "").await
+}
+
 /// Runs any command, called `name` in messages, to its end, with nothing on its input.
-pub async fn run_to_end(name: &str, mut command: Command) -> Said {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub async fn run_to_end(name: &str, command: Command) -> Said {
+    run_within(name, command, COMMAND_MAX).await
+}
+
+/// The same with a longest time of one's own.
+pub async fn run_within(name: &str, command: Command, deadline: Duration) -> Said {
+    read_to_end(name, command, deadline, Stdio::null(), "").await
+}
+
+async fn read_to_end(
+    name: &str,
+    mut command: Command,
+    deadline: Duration,
+    stdin: Stdio,
+    input: &str,
+) -> Said {
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (process, pipes) = Process::spawn(name, command).expect("the command can be started");
+    if let Some(mut stdin) = pipes.stdin {
+        // Far less than a pipe holds. A command that ends without reading it breaks the pipe.
+        let _ = stdin.write_all(input.as_bytes());
+    }
     let stdout = read_all(pipes.stdout.expect("asked for"));
     let stderr = read_all(pipes.stderr.expect("asked for"));
-    let code = exit_code(process.wait(COMMAND_MAX).await);
+    let code = exit_code(process.wait(deadline).await);
     Said { code, stdout: stdout.await, stderr: stderr.await }
 }
 

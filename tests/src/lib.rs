@@ -16,10 +16,11 @@ pub mod judge;
 pub mod nats_server;
 pub mod process;
 pub mod signature;
+pub mod stamp;
 
 pub use cable::Cable;
 pub use endpoint::{Endpoint, Reply, Request, behaviour};
-pub use engine::{Engine, EngineOptions, hookmill};
+pub use engine::{Engine, EngineOptions, hookmill, hookmill_at_terminal, hookmill_reading};
 pub use eventually::eventually;
 pub use folder::PipelineFolder;
 pub use nats_server::{NatsOptions, NatsServer};

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Report every problem of every pipeline file
     Check(CheckArgs),
+    /// Run the unit tests of pipelines (`orders.test.toml` beside `orders.toml`); needs no server
+    Test(TestArgs),
     /// Make all streams, `HOOKMILL_EVENTS` among them
     Init,
     /// Publish CloudEvents from files and wait for the acks
@@ -65,12 +67,17 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Own nats-server, pipelines loaded and watched, deliveries shown as they happen
     Dev(DevArgs),
+    /// Engines that run, and the modules that they use
+    Status,
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
     /// List, pause and resume lanes
     #[command(subcommand)]
     Lane(LaneCommand),
+    /// Start, try out, upload, look at and withdraw transforms
+    #[command(subcommand)]
+    Module(super::module::ModuleCommand),
 }
 
 /// Pipeline files or folders of them.
@@ -152,6 +159,20 @@ pub(crate) struct DevArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) paths: Paths,
+}
+
+/// `test`.
+#[derive(Args, Debug)]
+pub(crate) struct TestArgs {
+    /// Test files, pipeline files that have one, or folders of them
+    #[arg(value_name = "PATH", default_value = "pipelines")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only tests with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Also write the results as a JUnit file (XML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 /// Which dead letters.

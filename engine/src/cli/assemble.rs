@@ -1,18 +1,20 @@
 //! From files to a running engine's parts; and `hookmill check`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
-use crate::config::{self, Code, Loaded, Problem, Process, checked};
+use super::steps::{self, Maker, Source, Strictness};
+use crate::config::{self, Loaded, Problem, Process, checked};
 use crate::deliver::{Endpoint, publish};
 use crate::egress;
 use crate::filter::Filter;
 use crate::model::Name;
-use crate::nats::Nats;
-use crate::pipeline::{OnError, Pipeline, Step, Subscription, SubscriptionParts, Target};
-use crate::transform::{self, Host};
+use crate::nats::{Modules, Nats, Prefix};
+use crate::pipeline::{Pipeline, Step, Subscription, SubscriptionParts, Target};
+use crate::transform::Host;
 use crate::validate::Validator;
 
 /// The process's settings: the file, and what the command line says instead.
@@ -38,6 +40,25 @@ pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
     })
 }
 
+/// The same for a command that looks after the engine's own streams: those that `needed` names have to be there. An empty
+/// answer would look like "nothing wrong" where it is the server or the prefix that is.
+pub(crate) async fn connect_to(
+    process: &Process,
+    needed: impl FnOnce(&Prefix) -> Vec<String>,
+) -> Result<Nats, Failure> {
+    let nats = connect(process).await?;
+    let missing = nats.missing(needed(nats.prefix())).await.map_err(|error| Failure::failed(&error))?;
+    if missing.is_empty() {
+        return Ok(nats);
+    }
+    let (verb, streams) = (if missing.len() == 1 { "is" } else { "are" }, missing.join(", "));
+    Err(Failure::Failed(format!(
+        "{streams} {verb} not there: no engine has run on this NATS server with the prefix {:?}\n\
+         hint: `hookmill init` makes all streams; or name another server (--nats) or --prefix",
+        process.nats.prefix.as_str()
+    )))
+}
+
 /// Prints problems, each as text or JSON, and says that there were some.
 pub(crate) fn say(problems: &[Problem], json: bool) -> Failure {
     for problem in problems {
@@ -57,25 +78,36 @@ pub(crate) struct Prepared {
     steps: Vec<Vec<Vec<Step>>>,
 }
 
-/// Reads the files and tries every step's module and settings.
-pub(crate) async fn prepare(paths: &[PathBuf], process: &Process) -> Result<Prepared, Failure> {
-    let mut loaded = config::load(paths);
+/// Tries every step's module and settings.
+pub(crate) async fn prepare(
+    loaded: Loaded,
+    process: &Process,
+    source: &Source,
+    strictness: Strictness,
+) -> Result<Prepared, Failure> {
     let host = Host::new(process.host.clone()).map_err(|error| Failure::failed(&error))?;
+    Ok(prepare_in(&host, loaded, source, strictness).await)
+}
+
+/// The same in a sandbox that is there.
+pub(crate) async fn prepare_in(
+    host: &Arc<Host>,
+    mut loaded: Loaded,
+    source: &Source,
+    strictness: Strictness,
+) -> Prepared {
+    let mut maker = Maker::new(host, source, strictness);
     let mut steps = Vec::new();
     for pipeline in &loaded.pipelines {
         let mut of_pipeline = Vec::new();
         for subscription in &pipeline.subscriptions {
             let mut of_subscription = Vec::new();
             for step in &subscription.steps {
-                match make_step(&host, step).await {
-                    Ok(step) => of_subscription.push(step),
-                    Err((code, message)) => {
-                        loaded.problems.push(super::check::step_problem(
-                            &pipeline.file,
-                            step,
-                            code,
-                            &message,
-                        ));
+                match maker.make(step).await {
+                    Ok(step) => of_subscription.extend(step),
+                    Err(refused) => {
+                        let problems = super::check::step_problems(&pipeline.file, step, &refused);
+                        loaded.problems.extend(problems);
                     }
                 }
             }
@@ -83,72 +115,59 @@ pub(crate) async fn prepare(paths: &[PathBuf], process: &Process) -> Result<Prep
         }
         steps.push(of_pipeline);
     }
-    Ok(Prepared { loaded, steps })
-}
-
-async fn make_step(host: &Arc<Host>, step: &checked::Step) -> Result<Step, (Code, String)> {
-    use super::output::chain;
-    let name = step.reference.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let bytes = tokio::fs::read(&step.reference).await;
-    let bytes = bytes.map_err(|error| {
-        let text = format!("module {} can't be read: {}", step.reference.display(), error.kind());
-        (Code::ModuleMissing, text)
-    })?;
-    let module = host.load_in_background(&name, bytes.into()).await;
-    let module = module.map_err(|error| (Code::ModuleInvalid, chain(&error)))?;
-    let settings = step.transform.clone();
-    let identity = format!("{} {}", module.label(), settings.settings);
-    let transform = transform::Step::new(host.clone(), module, settings).await;
-    let transform = transform.map_err(|error| (Code::SettingsRefused, chain(&error)))?;
-    let on_error = match step.on_error {
-        checked::OnError::DeadLetter => OnError::DeadLetter,
-        checked::OnError::Drop => OnError::Drop,
-        checked::OnError::Skip => OnError::Skip,
-    };
-    Ok(Step { transform, on_error, identity })
+    Prepared { loaded, steps }
 }
 
 impl Prepared {
     /// The pipelines, ready to run.
     pub(crate) fn pipelines(self, nats: &Nats, client: &egress::Client) -> Vec<Arc<Pipeline>> {
+        let target = |_: &Name, _: &Name, target| match target {
+            checked::Target::Deliver(settings) => Target::Webhook(Box::new(Endpoint::new(settings, client))),
+            checked::Target::Publish(settings) => {
+                Target::Publish(publish::Publisher::new(settings, nats.clone()))
+            }
+        };
+        self.pipelines_into(target).into_iter().map(Arc::new).collect()
+    }
+
+    /// The pipelines with targets that `target` makes, one for each pipeline and subscription.
+    pub(crate) fn pipelines_into(
+        self,
+        mut target: impl FnMut(&Name, &Name, checked::Target) -> Target,
+    ) -> Vec<Pipeline> {
         let pairs = self.loaded.pipelines.into_iter().zip(self.steps);
-        pairs.map(|(pipeline, steps)| Arc::new(pipeline_of(pipeline, steps, nats, client))).collect()
+        pairs.map(|(pipeline, steps)| pipeline_of(pipeline, steps, &mut target)).collect()
     }
 }
 
 fn pipeline_of(
     from: checked::Pipeline,
     steps: Vec<Vec<Step>>,
-    nats: &Nats,
-    client: &egress::Client,
+    target: &mut impl FnMut(&Name, &Name, checked::Target) -> Target,
 ) -> Pipeline {
     let subscriptions = from.subscriptions.into_iter().zip(steps);
-    let subscriptions =
-        subscriptions.map(|(subscription, steps)| subscription_of(subscription, steps, nats, client));
+    let subscriptions: Vec<_> = subscriptions
+        .map(|(subscription, steps)| subscription_of(&from.name, subscription, steps, target))
+        .collect();
     let validator = Validator::new(from.validate);
-    Pipeline::new(from.name, from.revision.into(), from.source, validator, subscriptions.collect())
+    Pipeline::new(from.name, from.revision.into(), from.source, validator, subscriptions)
 }
 
 fn subscription_of(
+    pipeline: &Name,
     from: checked::Subscription,
     steps: Vec<Step>,
-    nats: &Nats,
-    client: &egress::Client,
+    target: &mut impl FnMut(&Name, &Name, checked::Target) -> Target,
 ) -> Subscription {
-    let (timeout, target) = match from.target {
-        checked::Target::Deliver(settings) => {
-            (settings.timeout, Target::Webhook(Endpoint::new(settings, client)))
-        }
-        checked::Target::Publish(settings) => {
-            let timeout = settings.timeout;
-            (timeout, Target::Publish(publish::Publisher::new(settings, nats.clone())))
-        }
+    let timeout = match &from.target {
+        checked::Target::Deliver(settings) => settings.timeout,
+        checked::Target::Publish(settings) => settings.timeout,
     };
     Subscription::new(SubscriptionParts {
+        target: target(pipeline, &from.name, from.target),
         name: from.name,
         filter: Filter::new(from.filter),
         steps,
-        target,
         retry: from.retry,
         concurrency: from.concurrency,
         rate: from.rate,
@@ -157,10 +176,28 @@ fn subscription_of(
     })
 }
 
-/// `hookmill check`.
+/// Longest wait for a server that only answers questions about modules.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The registry of modules, if any step has its module from there.
+pub(crate) async fn registry_for(process: &Process, loaded: &Loaded) -> Source {
+    if !steps::need_registry(loaded) {
+        return Source::Unasked;
+    }
+    let mut settings = process.nats.clone();
+    settings.connect_timeout = settings.connect_timeout.min(ASK_TIMEOUT);
+    match Nats::connect(&settings).await {
+        Ok(nats) => Source::Open(Modules::look(&nats)),
+        Err(error) => Source::Away(super::output::chain(&error)),
+    }
+}
+
+/// `hookmill check`. Needs a server only where a file names a module of the registry.
 pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let process = process(global)?;
-    let prepared = prepare(&args.paths.paths, &process).await?;
+    let loaded = config::load(&args.paths.paths);
+    let source = registry_for(&process, &loaded).await;
+    let prepared = prepare(loaded, &process, &source, Strictness::Strict).await?;
     let code =
         super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
     match code.map_err(|error| Failure::failed(&error))? {

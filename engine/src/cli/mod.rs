@@ -8,9 +8,13 @@ mod dlq;
 mod init;
 mod lane;
 mod listen;
+mod module;
 mod output;
 mod publish;
 mod run;
+mod status;
+mod steps;
+mod test;
 
 use std::process::ExitCode;
 
@@ -77,11 +81,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&global, args).await,
         Command::Check(args) => assemble::check(&global, &args).await,
+        Command::Test(args) => test::test(&global, args).await,
         Command::Init => init::init(&global).await,
         Command::Publish(args) => publish::publish(&global, args).await,
         Command::Listen(args) => listen::listen(&global, args).await,
         Command::Dev(args) => dev::dev(&global, args).await,
         Command::Dlq(command) => dlq::dlq(&global, command).await,
+        Command::Status => status::status(&global).await,
         Command::Lane(command) => lane::lane(&global, command).await,
+        Command::Module(command) => module::module(&global, command).await,
     }
 }

@@ -6,11 +6,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, RunArgs};
+use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
-use crate::egress;
+use crate::nats::Modules;
 use crate::server::Listener;
 use crate::telemetry::metrics;
 use crate::worker::{Engine, Limits};
+use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
@@ -19,16 +21,33 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let metrics = metrics::install();
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
     let process = assemble::process(global)?;
-    let prepared = assemble::prepare(&args.paths.paths, &process).await?;
+    let loaded = config::load(&args.paths.paths);
+    // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
+    let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
+        Some(tokio::select! {
+            nats = assemble::connect(&process) => nats?,
+            () = signals.next() => return Ok(()),
+        })
+    } else {
+        None
+    };
+    let source = early.as_ref().map_or(Source::Unasked, |nats| Source::Open(Modules::look(nats)));
+    let prepared = tokio::select! {
+        prepared = assemble::prepare(loaded, &process, &source, Strictness::Lenient) => prepared?,
+        () = signals.next() => return Ok(()),
+    };
     if !prepared.loaded.problems.is_empty() {
         return Err(assemble::say(&prepared.loaded.problems, global.json));
     }
     let listener = Listener::bind(args.listen.unwrap_or(process.listen)).await;
     let listener = listener.map_err(|error| Failure::failed(&error))?;
     let address = listener.address();
-    let nats = tokio::select! {
-        nats = assemble::connect(&process) => nats?,
-        () = signals.next() => return Ok(()),
+    let nats = match early {
+        Some(nats) => nats,
+        None => tokio::select! {
+            nats = assemble::connect(&process) => nats?,
+            () = signals.next() => return Ok(()),
+        },
     };
     let mut allow = process.egress.allow.clone();
     allow.extend(args.egress_allow);

@@ -1,13 +1,17 @@
 //! Kinds of values that lead to other files or are handed on whole: schemas, modules, settings of modules.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
-use toml::de::DeValue;
+use serde_json::{Value as Json, json};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
+use super::checked::Places;
 use super::kinds::{Text, quoted};
 use super::report::Code;
-use super::setting::{Context, Found, Kind};
+use super::setting::{Context, File, Found, Kind};
+use crate::model::Reference;
 use crate::schema::{FILE_BYTES_MAX, Schema, SchemaError};
 
 /// The file of a schema, compiled.
@@ -39,6 +43,10 @@ impl Kind for SchemaFile {
 
     fn describe(&self) -> String {
         "a path to a JSON Schema, from the folder of this file".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        Text.schema()
     }
 }
 
@@ -94,6 +102,10 @@ impl Kind for Match {
     fn describe(&self) -> String {
         "a JSON Schema, written as TOML".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        JsonTable.schema()
+    }
 }
 
 /// A table that is handed on as JSON.
@@ -107,25 +119,101 @@ impl Kind for JsonTable {
             context.wrong_type(found, "a table", self.describe());
             return None;
         }
-        json(context, found)
+        as_json(context, found)
     }
 
     fn describe(&self) -> String {
         "a table such as { remove = [\"/email\"] }".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "object" })
+    }
 }
 
-fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
+/// Any value, as JSON.
+pub(super) struct AnyJson;
+
+impl Kind for AnyJson {
+    type Value = Json;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
+        as_json(context, found)
+    }
+
+    fn describe(&self) -> String {
+        "any value; JSON's null only inside of JSON in a string".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({})
+    }
+}
+
+/// The top of a file as JSON.
+pub(super) fn json_of(file: &File<'_>, table: Spanned<DeTable<'_>>) -> Option<Json> {
+    let at = table.span();
+    as_json(&Context { file, key: String::new() }, &Spanned::new(at, DeValue::Table(table.into_inner())))
+}
+
+/// The same, with the place of every value in it.
+pub(super) struct SettingsTable;
+
+impl Kind for SettingsTable {
+    type Value = (Json, Places);
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value> {
+        let json = JsonTable.read(context, found)?;
+        let mut places = Places::default();
+        note_places(context, found, &found.span(), String::new(), &mut places);
+        Some((json, places))
+    }
+
+    fn describe(&self) -> String {
+        JsonTable.describe()
+    }
+
+    fn schema(&self) -> Json {
+        JsonTable.schema()
+    }
+}
+
+/// A member's place is that of its key, which is where a person looks for it.
+fn note_places(
+    context: &Context<'_>,
+    found: &Found<'_>,
+    at: &Range<usize>,
+    pointer: String,
+    places: &mut Places,
+) {
+    match found.get_ref() {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                let token = key.get_ref().replace('~', "~0").replace('/', "~1");
+                note_places(context, value, &key.span(), format!("{pointer}/{token}"), places);
+            }
+        }
+        DeValue::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                note_places(context, item, &item.span(), format!("{pointer}/{index}"), places);
+            }
+        }
+        _ => {}
+    }
+    places.0.insert(pointer, context.file.place(at));
+}
+
+fn as_json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
     let number = match found.get_ref() {
         DeValue::String(text) => return Some(Json::String(text.to_string())),
         DeValue::Boolean(yes) => return Some(Json::Bool(*yes)),
         DeValue::Datetime(time) => return Some(Json::String(time.to_string())),
         DeValue::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
+            let items: Vec<_> = items.iter().map(|item| as_json(context, item)).collect();
             return items.into_iter().collect::<Option<_>>().map(Json::Array);
         }
         DeValue::Table(table) => {
-            let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(context, value)));
+            let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), as_json(context, value)));
             let pairs: Vec<_> = pairs.collect();
             let pairs = pairs.into_iter().map(|(key, value)| value.map(|value| (key, value)));
             return pairs.collect::<Option<_>>().map(Json::Object);
@@ -146,44 +234,49 @@ fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
     number.map(Json::Number)
 }
 
-/// The path of a module.
-pub(super) struct ModulePath;
+/// Which module a step runs: a file, or one of the registry.
+pub(super) struct ModuleReference;
 
-impl Kind for ModulePath {
-    type Value = PathBuf;
+impl Kind for ModuleReference {
+    /// With paths from the folder of this file, and as it is written.
+    type Value = (Reference, String);
 
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<PathBuf> {
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value> {
         let text = context.text(found, self.describe())?;
-        if !text.starts_with("./") && !text.starts_with("../") {
-            let (code, said) = if text.contains('@') {
-                (
-                    Code::NotAvailable,
-                    format!("is {}: names and versions are not available in this version", quoted(text)),
-                )
-            } else {
-                (Code::ModuleReference, format!("is {}", quoted(text)))
-            };
-            context.wrong(code, &found.span(), said, "use a path that starts with ./ or ../ for now");
-            return None;
-        }
-        let path = context.file.folder.join(text);
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(path),
-            Ok(_) => {
-                let said = format!("names {}, which is no file", quoted(text));
-                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
-                None
-            }
+        let reference = match Reference::parse(text) {
+            Ok(Reference::File(path)) => Reference::File(self.file(context, found, text, &path)?),
+            Ok(reference) => reference,
             Err(error) => {
-                let said = format!("names {}, which can't be read: {}", quoted(text), error.kind());
-                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
-                None
+                let said = format!("is {}: {error}", quoted(text));
+                context.wrong(Code::ModuleReference, &found.span(), said, self.describe());
+                return None;
             }
-        }
+        };
+        Some((reference, text.to_owned()))
     }
 
     fn describe(&self) -> String {
-        "a path to a WebAssembly component that starts with ./ or ../, from the folder of this file"
+        "a module of the registry (\"redact@1\", \"redact@1.4\", \"redact@1.4.2\", \"redact@sha256:…\"), or a path to a \
+         WebAssembly component that starts with ./ or ../, from the folder of this file"
             .to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        let number = "(0|[1-9][0-9]*)";
+        let version = format!("{number}([.]{number}([.]{number}(-[0-9A-Za-z.-]+)?)?)?");
+        json!({ "type": "string", "pattern": format!("^([.][.]?/.*|[a-z0-9-]+@({version}|sha256:[0-9a-f]{{64}}))$") })
+    }
+}
+
+impl ModuleReference {
+    fn file(&self, context: &Context<'_>, found: &Found<'_>, text: &str, path: &Path) -> Option<PathBuf> {
+        let path = context.file.folder.join(path);
+        let said = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => return Some(path),
+            Ok(_) => format!("names {}, which is no file", quoted(text)),
+            Err(error) => format!("names {}, which can't be read: {}", quoted(text), error.kind()),
+        };
+        context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
+        None
     }
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::{Value as Json, json};
 
 use super::report::Code;
 use super::setting::{Context, Found, Kind};
 use crate::lane::Rate;
-use crate::model::{Name, TypePatterns};
+use crate::model::{Name, TypePatterns, size};
 
 /// Any text that isn't empty.
 pub(super) struct Text;
@@ -28,6 +29,10 @@ impl Kind for Text {
 
     fn describe(&self) -> String {
         "a string that is not empty".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1 })
     }
 }
 
@@ -48,6 +53,10 @@ impl Kind for NameKind {
 
     fn describe(&self) -> String {
         "a name: 1 to 48 of a-z, 0-9 and -, neither starting nor ending with -".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$" })
     }
 }
 
@@ -74,6 +83,10 @@ impl Kind for Time {
         let text = |time| humantime::format_duration(time);
         format!("a duration from {} to {}, such as \"15s\"", text(self.min), text(self.max))
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": r"^(0|\s*[0-9][0-9a-zA-Zµ.\s]*[a-zA-Zµ]\s*)$" })
+    }
 }
 
 /// A number of bytes with its unit.
@@ -82,14 +95,12 @@ pub(super) struct Size {
     pub(super) max: u64,
 }
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
 impl Kind for Size {
     type Value = u64;
 
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<u64> {
         let text = context.text(found, self.describe())?;
-        let bytes = size(text).filter(|bytes| (self.min..=self.max).contains(bytes));
+        let bytes = size::parse(text).filter(|bytes| (self.min..=self.max).contains(bytes));
         if bytes.is_none() {
             context.wrong(Code::BadSize, &found.span(), format!("is {}", quoted(text)), self.describe());
         }
@@ -97,22 +108,13 @@ impl Kind for Size {
     }
 
     fn describe(&self) -> String {
-        let (min, max) = (size_text(self.min), size_text(self.max));
+        let (min, max) = (size::text(self.min), size::text(self.max));
         format!("a size from {min} to {max} in B, KiB, MiB or GiB, such as \"64MiB\"")
     }
-}
 
-/// `64MiB`: a whole number and its unit, nothing else.
-fn size(text: &str) -> Option<u64> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
-}
-
-fn size_text(bytes: u64) -> String {
-    let whole = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
-    whole.map_or_else(|| "0B".to_owned(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
+    }
 }
 
 /// So many in a time.
@@ -133,6 +135,10 @@ impl Kind for Speed {
 
     fn describe(&self) -> String {
         "a number from 1 to 100000 and a time: \"100/s\", \"30/m\" or \"500/h\"".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[+]?[0-9]+/(s|m|h)$" })
     }
 }
 
@@ -178,6 +184,10 @@ impl Kind for Whole {
     fn describe(&self) -> String {
         format!("a whole number from {} to {}", self.min, self.max)
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "integer", "minimum": self.min, "maximum": self.max })
+    }
 }
 
 /// A number, whole or not.
@@ -208,6 +218,10 @@ impl Kind for Number {
     fn describe(&self) -> String {
         format!("a number from {} to {}", self.min, self.max)
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "number", "minimum": self.min, "maximum": self.max })
+    }
 }
 
 /// One of a few words.
@@ -232,6 +246,11 @@ impl<T: Copy + Sync> Kind for Choice<T> {
             Some((last, others)) => format!("{} or {last}", others.join(", ")),
             None => String::new(),
         }
+    }
+
+    fn schema(&self) -> Json {
+        let words: Vec<&str> = self.0.iter().map(|(word, _)| *word).collect();
+        json!({ "enum": words })
     }
 }
 
@@ -266,6 +285,10 @@ impl<K: Kind> Kind for List<K> {
     fn describe(&self) -> String {
         format!("a list of at most {}, each {}", self.max, self.item.describe())
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "array", "maxItems": self.max, "items": self.item.schema() })
+    }
 }
 
 /// One pattern over event types.
@@ -291,6 +314,10 @@ impl Kind for TypePattern {
     fn describe(&self) -> String {
         "an event type, exact or a prefix that ends in *".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[^*]*[*]?$", "minLength": 1 })
+    }
 }
 
 /// Patterns over event types.
@@ -307,6 +334,10 @@ impl Kind for Types {
 
     fn describe(&self) -> String {
         TYPES.describe()
+    }
+
+    fn schema(&self) -> Json {
+        TYPES.schema()
     }
 }
 
@@ -338,6 +369,10 @@ impl Kind for Cidr {
     fn describe(&self) -> String {
         "an address range such as \"10.1.0.0/16\", or one address".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]+)?$" })
+    }
 }
 
 /// A path, from the folder of the file that names it.
@@ -352,6 +387,10 @@ impl Kind for FilePath {
 
     fn describe(&self) -> String {
         "a path, from the folder of this file".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        Text.schema()
     }
 }
 
@@ -373,6 +412,10 @@ impl Kind for Listen {
     fn describe(&self) -> String {
         "an IP address and a port, such as \"127.0.0.1:8470\"".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": ":[0-9]+$" })
+    }
 }
 
 /// A text of a file, quoted and cut to what is good to read.
@@ -386,29 +429,6 @@ pub(super) fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_size_is_a_whole_number_with_a_binary_unit() {
-        let cases = [
-            ("64MiB", Some(64 << 20)),
-            ("1GiB", Some(1 << 30)),
-            ("7B", Some(7)),
-            ("64MB", None),
-            ("64", None),
-            ("1.5MiB", None),
-            (" 1MiB", None),
-            ("1 MiB", None),
-            ("MiB", None),
-            ("-1B", None),
-            ("99999999999999999999B", None),
-            ("99999999999GiB", None),
-        ];
-        for (text, bytes) in cases {
-            assert_eq!(size(text), bytes, "{text}");
-        }
-        assert_eq!(size_text(1536 << 10), "1536KiB");
-        assert_eq!(size_text(0), "0B");
-    }
 
     #[test]
     fn long_texts_are_cut_where_they_are_shown() {

@@ -7,6 +7,7 @@
 mod client;
 mod connect;
 mod error;
+mod exchange;
 mod policy;
 mod resolve;
 mod target;
@@ -15,8 +16,9 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ANSWER_BYTES_MAX, Answer, Call, Client, ClientSettings, Pool};
+pub use client::{ANSWER_BYTES_MAX, Answer, Call, Client, ClientSettings, Outlet, Pool};
 pub use error::{Error, Phase, TlsFailure};
+pub use exchange::{Exchange, ExchangeError, Reply};
 pub use policy::{Policy, Range, Refusal, range};
 pub use resolve::{Dial, Resolve, SystemResolver, TcpDialer};
 pub(crate) use target::uri;

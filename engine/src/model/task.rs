@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Event, Fault, Name, Timestamp};
 
+/// Most modules that a task remembers; versions may be many while it is tried again and again.
+const MODULES_MAX: usize = 32;
+
 /// A message as a source stream holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceMessage {
@@ -43,7 +46,7 @@ pub struct SourceRef {
     pub time: Timestamp,
 }
 
-/// Attributes of the event for lists and logs. Cut to 256 bytes each where they are stored.
+/// Attributes of the event for lists, logs and metrics. Texts are cut to 256 bytes each where they are stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EventRef {
     /// `id`.
@@ -52,6 +55,8 @@ pub struct EventRef {
     pub source: String,
     /// `type`.
     pub ty: String,
+    /// `time`, as the publisher said it: no step changes when something happened.
+    pub time: Option<Timestamp>,
 }
 
 /// The way a task took through splits: one number a split (`2`, then `2.0`).
@@ -254,7 +259,7 @@ pub struct Task {
     pub left: Option<Duration>,
     /// HTTP headers that steps have set so far.
     pub http: Vec<(String, String)>,
-    /// `name@digest` of the modules that have worked on it.
+    /// The modules that have worked on it, the last one last: `name@version@digest`, or `name@digest` of a file.
     pub modules: Vec<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
@@ -293,12 +298,30 @@ impl Task {
         self.subscription.as_ref().map_or("_", Name::as_str)
     }
 
+    /// Since when the event is on its way: by its own `time`, or when it was stored, where it has none or one that is yet to
+    /// come.
+    pub fn since(&self, now: Timestamp) -> Timestamp {
+        self.event.time.filter(|time| *time <= now).unwrap_or(self.source.time)
+    }
+
     /// The event as it stands now, if the work still has one.
     pub fn event_now(&self) -> Option<&Arc<Event>> {
         match &self.work {
             Work::Step(_, event) => Some(event),
             Work::Source(_) | Work::Deliver(_) => None,
         }
+    }
+
+    /// Notes that a module works on it now.
+    pub fn worked_on_by(&mut self, module: &str) {
+        if self.modules.last().is_some_and(|last| last == module) {
+            return;
+        }
+        self.modules.retain(|known| known != module);
+        if self.modules.len() >= MODULES_MAX {
+            self.modules.remove(0);
+        }
+        self.modules.push(module.to_owned());
     }
 
     /// Takes a failure along.

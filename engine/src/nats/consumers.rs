@@ -92,6 +92,34 @@ impl Nats {
         }
     }
 
+    /// Whether a consumer of a work queue has nothing left to deliver while `filter` has messages.
+    ///
+    /// A server that was killed keeps what its consumers had acknowledged, but may have back the messages themselves:
+    /// they lie below the consumer's floor, and it would never deliver them.
+    pub async fn is_blind(&self, stream: &str, name: &str, filter: &str) -> Result<bool, ApiError> {
+        let idle = async || {
+            let state = self.consumer(stream, name).await?;
+            Ok::<_, ApiError>(state.is_some_and(|state| state.pending == 0 && state.ack_pending == 0))
+        };
+        if !idle().await? {
+            return Ok(false);
+        }
+        let there: u64 = self.counts(stream, filter).await?.values().sum();
+        // Asked again: what was stored between the two questions is pending by now.
+        Ok(there > 0 && idle().await?)
+    }
+
+    /// Deletes a consumer; one that is gone already is fine.
+    pub async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
+        let answer: Result<serde_json::Value, ApiError> =
+            api(self, format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if error.is(ErrorCode::CONSUMER_NOT_FOUND) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the durable of a pipeline on its source stream.
     pub async fn make_source_consumer(
         &self,

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{ErrorCode, kv};
 use serde_json::json;
 
-use super::{ApiError, Nats, api};
+use super::{ApiError, Nats, api, fit};
 use crate::model::Timestamp;
 
 /// How long dead letters are kept.
@@ -118,6 +118,17 @@ impl Nats {
         }))
     }
 
+    /// Those of these streams that are not there.
+    pub async fn missing(&self, streams: Vec<String>) -> Result<Vec<String>, StreamsError> {
+        let mut missing = Vec::new();
+        for stream in streams {
+            if self.stream_info(&stream).await?.is_none() {
+                missing.push(stream);
+            }
+        }
+        Ok(missing)
+    }
+
     /// The last sequence of a stream; 0 if it has none.
     pub async fn last_sequence(&self, stream: &str) -> Result<u64, StreamsError> {
         Ok(self.stream_info(stream).await?.map_or(0, |info| info.state.last_sequence))
@@ -130,10 +141,9 @@ impl Nats {
 
     /// Makes what is missing of the engine's streams and bucket, and refuses what is there but unfit.
     pub async fn ensure_streams(&self, lane_messages_max: u64) -> Result<(), StreamsError> {
-        let retries = self.ensure(retries(self)).await?;
-        refuse_limits(&retries)?;
-        self.ensure(lanes(self, lane_messages_max)).await?;
-        self.ensure(dead_letters(self)).await?;
+        fit::retries(&self.ensure(retries(self)).await?)?;
+        fit::lanes(&self.ensure(lanes(self, lane_messages_max)).await?)?;
+        fit::dead_letters(&self.ensure(dead_letters(self)).await?)?;
         self.ensure_bucket().await
     }
 
@@ -149,7 +159,17 @@ impl Nats {
         self.ensure(config).await.map(|_| ())
     }
 
-    async fn ensure(&self, config: Config) -> Result<Config, StreamsError> {
+    /// The time by the clock of the server that leads the stream.
+    pub(super) async fn server_time(&self, stream: &str) -> Result<Timestamp, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Told {
+            ts: Timestamp,
+        }
+        let told: Told = api(self, format!("STREAM.INFO.{stream}"), &json!({})).await?;
+        Ok(told.ts)
+    }
+
+    pub(super) async fn ensure(&self, config: Config) -> Result<Config, StreamsError> {
         let stream = config.name.clone();
         if let Some(info) = self.stream_info(&stream).await? {
             return Ok(info.config);
@@ -161,13 +181,15 @@ impl Nats {
                 tracing::info!(stream, "stream made");
                 Ok(info.config)
             }
-            // Another engine was quicker, with other settings.
-            Err(error) if error.is(ErrorCode::STREAM_NAME_EXIST) => Ok(config),
+            // Somebody else was quicker, with other settings: those are in force.
+            Err(error) if error.is(ErrorCode::STREAM_NAME_EXIST) => {
+                Ok(self.stream_info(&stream).await?.map_or(config, |info| info.config))
+            }
             Err(source) => Err(StreamsError::Api { stream, verb: "made", source }),
         }
     }
 
-    async fn ensure_bucket(&self) -> Result<(), StreamsError> {
+    pub(super) async fn ensure_bucket(&self) -> Result<(), StreamsError> {
         let bucket = self.prefix().registry();
         if self.jetstream().get_key_value(&bucket).await.is_ok() {
             return Ok(());
@@ -228,29 +250,6 @@ fn dead_letters(nats: &Nats) -> Config {
         allow_direct: true,
         ..Default::default()
     }
-}
-
-fn refuse_limits(config: &Config) -> Result<(), StreamsError> {
-    let limited = config.max_messages > 0
-        || config.max_bytes > 0
-        || config.max_messages_per_subject > 0
-        || !config.max_age.is_zero();
-    if limited || !config.allow_message_schedules {
-        let what = if limited {
-            "it has a limit (messages, bytes, messages a subject or age), and a limit on it deletes waiting retries"
-        } else {
-            "it does not allow message schedules"
-        };
-        return Err(StreamsError::Unfit {
-            stream: config.name.clone(),
-            what: what.to_owned(),
-            mend: format!(
-                "take the limit away with `nats stream edit {}`, or delete the stream if it is empty",
-                config.name
-            ),
-        });
-    }
-    Ok(())
 }
 
 impl Nats {

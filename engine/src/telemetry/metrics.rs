@@ -14,15 +14,19 @@ pub const DELIVERIES: &str = "hookmill_deliveries_total";
 pub const DELIVERY_ATTEMPTS: &str = "hookmill_delivery_attempts_total";
 /// Length of an attempt, `{pipeline,subscription}`.
 pub const DELIVERY_DURATION: &str = "hookmill_delivery_duration_seconds";
-/// Stored in the source to delivered, `{pipeline,subscription}`.
+/// Age of an event when it is delivered, `{pipeline,subscription}`: from its own `time`, else (none, or one in the future) from
+/// when it was stored.
 pub const EVENT_AGE: &str = "hookmill_event_age_seconds";
 /// Length of one call of a step, its instance included, `{pipeline,subscription,step}` (from 0).
 pub const STEP_DURATION: &str = "hookmill_step_duration_seconds";
 /// Failed steps, `{pipeline,subscription,step,kind}`.
 pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
+/// Modules that took, or did not take, a running one's place, `{pipeline,subscription,step,result}`: `swapped`, or why not:
+/// `unresolved`, `unreadable`, `invalid`, `sample`, `refused`.
+pub const MODULE_SWAPS: &str = "hookmill_module_swaps_total";
 /// Tasks in a lane, `{pipeline,subscription}`.
 pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
-/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, `{pipeline,subscription}`.
+/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, `{pipeline,subscription}`.
 pub const LANE_STATE: &str = "hookmill_lane_state";
 /// Messages held by this engine.
 pub const IN_FLIGHT: &str = "hookmill_in_flight";
@@ -56,11 +60,16 @@ fn describe() {
     describe_counter!(DELIVERIES, "ends of tasks: delivered, filtered, dead_lettered");
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
     describe_histogram!(DELIVERY_DURATION, metrics::Unit::Seconds, "length of an attempt");
-    describe_histogram!(EVENT_AGE, metrics::Unit::Seconds, "from stored in the source to delivered");
+    describe_histogram!(
+        EVENT_AGE,
+        metrics::Unit::Seconds,
+        "age of an event when it is delivered, from its own time, else from when it was stored"
+    );
     describe_histogram!(STEP_DURATION, metrics::Unit::Seconds, "length of one call of a step");
     describe_counter!(STEP_FAILURES, "steps that failed");
+    describe_counter!(MODULE_SWAPS, "modules that took, or did not take, a running one's place");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
-    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled");
+    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable");
     describe_gauge!(IN_FLIGHT, "messages held by this engine");
     describe_gauge!(WAITING, "tasks that wait for their next attempt");
     describe_gauge!(DEAD_LETTERS_OLDEST, metrics::Unit::Seconds, "age of the oldest dead letter");

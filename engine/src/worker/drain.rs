@@ -19,6 +19,8 @@ use crate::pipeline::Pipeline;
 
 /// How often a lane that rests or is open is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Expired tasks that are dead-lettered at once.
+const EXPIRE_BATCH: usize = 64;
 /// Tasks for the pipeline as a whole, admitted at once.
 const WHOLE_SLOTS: usize = 64;
 
@@ -194,10 +196,27 @@ impl Engine {
         stored: u64,
     ) -> Result<bool, String> {
         match self.nats.consumer(stream, consumer).await {
-            Ok(Some(state)) => Ok(state.pending == 0 && state.ack_pending == 0 && lane.direct_if(stored)),
+            Ok(Some(state)) if state.pending > 0 || state.ack_pending > 0 => Ok(false),
+            Ok(Some(_)) => {
+                let (pipeline, subscription) = (lane.pipeline.name.as_str(), lane.subscription.name.as_str());
+                let subject = self.nats.prefix().lane(pipeline, subscription);
+                self.see(stream, consumer, &subject).await?;
+                Ok(lane.direct_if(stored))
+            }
             Ok(None) => Err("the lane's consumer is gone".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Deletes a consumer that is blind for what lies there, so that it is made anew: an error then.
+    async fn see(&self, stream: &str, consumer: &str, subject: &str) -> Result<(), String> {
+        let blind = self.nats.is_blind(stream, consumer, subject).await.map_err(|error| error.to_string())?;
+        if !blind {
+            return Ok(());
+        }
+        tracing::warn!(stream, consumer, "a consumer doesn't see what lies in its lane, making it anew");
+        self.nats.delete_consumer(stream, consumer).await.map_err(|error| error.to_string())?;
+        Err("the lane's consumer is made anew".to_owned())
     }
 
     /// Attempts one task that lay in the lane; the slot is its.
@@ -209,8 +228,7 @@ impl Engine {
         let mut task = match decoded {
             Ok(task) => task,
             Err(error) => {
-                tracing::error!(%pipeline, %subscription, %error, "a task in a lane can't be read, the lane is left alone");
-                lane.set_unreadable();
+                self.leave_alone(&lane, &error).await;
                 return acker.nak().await;
             }
         };
@@ -259,31 +277,56 @@ impl Engine {
     ) -> Result<(), String> {
         let mut pull: Option<Pull> = None;
         while !self.stop.is_cancelled() && Timestamp::now() < probe_at {
-            let head = self.nats.next_on(stream, subject, 1).await.map_err(|error| error.to_string())?;
-            let Some(head) = head else { return Ok(()) };
-            if !has_expired(lane, &head.headers, &head.body, head.time, since) {
+            let expired = self.expired_at_head(lane, stream, subject, since).await?;
+            if expired == 0 {
                 return Ok(());
             }
             let pull = self.lane_pull(&mut pull, stream, consumer, subject).await?;
-            let Some(delivered) = one(pull).await? else { return Ok(()) };
-            let Delivered { message, time, acker, .. } = delivered;
-            if !has_expired(lane, &message.headers, &message.body, time, since) {
-                acker.nak().await;
+            let taken = some(pull, expired).await?;
+            let buried = taken.into_iter().map(|delivered| self.bury_expired(lane, delivered, since));
+            if !futures_util::future::join_all(buried).await.into_iter().all(|buried| buried) {
                 return Ok(());
             }
-            let Ok(task) = decode(lane, &message.headers, &message.body) else { return Ok(()) };
-            let error =
-                task.last.as_ref().map_or("its endpoint was out of reach", |last| last.error.as_str());
-            let detail = format!("its time ran out in the lane, after {} attempts: {error}", task.attempt);
-            let (code, reason) = (Code::Timeout, Reason::Exhausted);
-            let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
-            if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
-                return Ok(());
-            }
-            lane.counters.dead_lettered.increment(1);
-            acker.ack().await;
         }
         Ok(())
+    }
+
+    /// How many tasks at the head of a lane have expired, up to a batch.
+    async fn expired_at_head(
+        &self,
+        lane: &Lane,
+        stream: &str,
+        subject: &str,
+        since: Timestamp,
+    ) -> Result<usize, String> {
+        let mut from = 1;
+        for count in 0..EXPIRE_BATCH {
+            let next = self.nats.next_on(stream, subject, from).await.map_err(|error| error.to_string())?;
+            let expired = next.filter(|next| has_expired(lane, &next.headers, &next.body, next.time, since));
+            let Some(expired) = expired else { return Ok(count) };
+            from = expired.sequence + 1;
+        }
+        Ok(EXPIRE_BATCH)
+    }
+
+    /// Dead-letters a task whose time ran out in its lane. False: it had not, or it could not be stored.
+    async fn bury_expired(&self, lane: &Lane, delivered: Delivered, since: Timestamp) -> bool {
+        let Delivered { message, time, acker, .. } = delivered;
+        if !has_expired(lane, &message.headers, &message.body, time, since) {
+            acker.nak().await;
+            return false;
+        }
+        let Ok(task) = decode(lane, &message.headers, &message.body) else { return false };
+        let error = task.last.as_ref().map_or("its endpoint was out of reach", |last| last.error.as_str());
+        let detail = format!("its time ran out in the lane, after {} attempts: {error}", task.attempt);
+        let (code, reason) = (Code::Timeout, Reason::Exhausted);
+        let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
+        if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
+            return false;
+        }
+        lane.counters.dead_lettered.increment(1);
+        acker.ack().await;
+        true
     }
 
     /// Starts the drain of a pipeline's own lane, if none runs.
@@ -328,7 +371,7 @@ impl Engine {
                 }
             }
             if !found {
-                return Ok(());
+                return self.see(&stream, &consumer, &subject).await;
             }
         }
         Ok(())
@@ -337,15 +380,21 @@ impl Engine {
 
 /// One message, if there is one now.
 async fn one(pull: &mut Pull) -> Result<Option<Delivered>, String> {
-    pull.ask_now(1).await;
+    Ok(some(pull, 1).await?.pop())
+}
+
+/// Up to `most` messages of those that there are now.
+async fn some(pull: &mut Pull, most: usize) -> Result<Vec<Delivered>, String> {
+    pull.ask_now(most).await;
+    let mut taken = Vec::new();
     while pull.asked() > 0 {
         match pull.next().await {
-            PullEvent::Message(delivered) => return Ok(Some(delivered)),
+            PullEvent::Message(delivered) => taken.push(delivered),
             PullEvent::Ended(_) => {}
             PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
         }
     }
-    Ok(None)
+    Ok(taken)
 }
 
 fn decode(

@@ -1,5 +1,6 @@
 //! What has to be done beside the work: progress acks, counts and gauges, finding lanes, following the registry.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,9 +33,11 @@ impl Engine {
         }));
         let engine = self.clone();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            let mut blind = HashSet::new();
             loop {
                 engine.count().await;
                 engine.find_lanes().await;
+                blind = engine.see_what_is_due(&blind).await;
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
         }));
@@ -89,6 +92,31 @@ impl Engine {
         }
     }
 
+    /// A consumer of due tasks that doesn't see what lies there, twice in a row, is deleted: the pull makes it anew.
+    /// Returns the pipelines with such a one.
+    async fn see_what_is_due(&self, before: &HashSet<Name>) -> HashSet<Name> {
+        let stream = self.nats.prefix().retries();
+        let mut blind = HashSet::new();
+        for pipeline in &self.pipelines {
+            let (name, filter) = (pipeline.name.as_str(), self.nats.prefix().due_all(&pipeline.name));
+            if !matches!(self.nats.is_blind(&stream, name, &filter).await, Ok(true)) {
+                continue;
+            }
+            if !before.contains(&pipeline.name) {
+                blind.insert(pipeline.name.clone());
+                continue;
+            }
+            tracing::warn!(
+                pipeline = name,
+                "the consumer of due tasks doesn't see what is due, making it anew"
+            );
+            if let Err(error) = self.nats.delete_consumer(&stream, name).await {
+                tracing::debug!(%error, "the consumer of due tasks is not deleted yet");
+            }
+        }
+        blind
+    }
+
     /// Asks the stream which lanes have something in them; those that were direct begin to spill.
     async fn find_lanes(self: &Arc<Self>) {
         for pipeline in self.pipelines.clone() {
@@ -106,6 +134,12 @@ impl Engine {
             // A lane that has been drained is in no answer any more.
             let count = counts.get(&subject).copied().unwrap_or(0);
             gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
+            if count == 0 && lane.is_unreadable() {
+                self.readable_again(&pipeline.name, subscription.as_str()).await;
+            }
+        }
+        if !counts.contains_key(&prefix.lane(pipeline.name.as_str(), "_")) {
+            self.whole_readable_again(&pipeline.name).await;
         }
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
@@ -176,7 +210,7 @@ impl Engine {
         } else {
             tracing::info!(%pipeline, %subscription, "circuit closed");
         }
-        if lane.is_stopped() {
+        if lane.is_stopped() || lane.is_unreadable() {
             return;
         }
         let registry = self.registry.clone();

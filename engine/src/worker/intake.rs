@@ -314,7 +314,10 @@ impl Engine {
         let task = match decoded {
             Ok(task) => task,
             Err(error) => {
-                tracing::error!(pipeline = %pipeline.name, subscription = token, %error, "a stored task can't be read, it is left in its lane");
+                match subscription.and_then(|name| self.lane_named(&pipeline.name, &name)) {
+                    Some(lane) => self.leave_alone(&lane, &error).await,
+                    None => self.whole_unreadable(&pipeline.name, &token, &error).await,
+                }
                 // What lies there already is let go of, not stored there once more: it comes again later.
                 if *place.stream == *self.nats.prefix().lanes() {
                     return;
@@ -360,13 +363,8 @@ impl Engine {
         }
     }
 
-    /// Puts a message that can't be read byte for byte into its lane and leaves that lane alone.
+    /// Puts a message that can't be read byte for byte into its lane.
     async fn park_bytes(&self, pipeline: &Pipeline, subscription: &str, message: SourceMessage, hold: Hold) {
-        if let Some(lane) =
-            Name::new(subscription).ok().and_then(|name| self.lane_named(&pipeline.name, &name))
-        {
-            lane.set_unreadable();
-        }
         let mut headers = message.headers;
         headers.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"));
         match self.storing.lane(pipeline.name.as_str(), subscription, (headers, message.body)).await {

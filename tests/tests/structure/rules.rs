@@ -38,7 +38,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 18] = [
+const HOMES: [(&str, &[&str]); 21] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -49,11 +49,14 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("jsonschema", &["schema"]),
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
     ("notify", &["cli"]),
-    ("rustls", &["egress"]),
+    ("rustls", &["egress", "nats"]),
     ("rustls_native_certs", &["egress"]),
     ("rustls_pki_types", &["egress"]),
+    ("similar", &["cli"]),
     ("toml", &["config"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("wasm_encoder", &["transform"]),
+    ("wasmparser", &["transform"]),
     ("wasmtime", &["transform"]),
     ("wasmtime_wasi", &["transform"]),
     ("wit_component", &["transform"]),

@@ -12,11 +12,12 @@ use self::nats_server::NatsServer;
 use self::watch::Watch;
 use super::args::{DevArgs, Global};
 use super::run::Signals;
+use super::steps::{Source, Strictness};
 use super::{Failure, assemble};
-use crate::config::Process;
+use crate::config::{self, Process};
 use crate::egress;
 use crate::model::{Filtered, Next, Timestamp};
-use crate::nats::Nats;
+use crate::nats::{Modules, Nats};
 use crate::worker::{Engine, Limits, Onlooker, Seen};
 
 /// How long running attempts may take to end when the files have changed.
@@ -33,9 +34,11 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     process.nats.url = server.url().to_owned();
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;
+    let source = Source::Open(Modules::look(&nats));
     println!("nats-server at {} keeps its events in {}", server.url(), folder.display());
     loop {
-        let prepared = assemble::prepare(&args.paths.paths, &process).await?;
+        let loaded = config::load(&args.paths.paths);
+        let prepared = assemble::prepare(loaded, &process, &source, Strictness::Lenient).await?;
         let mut watch =
             Watch::start(&args.paths.paths, &prepared.loaded).map_err(|error| Failure::failed(&error))?;
         let engine = if prepared.loaded.problems.is_empty() {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::testing::{Guest, embed_world, event, host, patient};
-use super::super::{Settings, Step};
+use super::super::{Host, HostSettings, Settings, Step, Watch};
 use crate::model::fault::Code;
-use crate::model::{Fault, Verdict};
+use crate::model::{Clock, Fault, Timestamp, Verdict};
 
 const WASI: [&str; 4] = [
     "package wasi:io@0.2.0; interface poll { resource pollable { block: func(); } }",
@@ -63,4 +63,58 @@ async fn a_guest_that_spins_after_a_sleep_is_stopped() {
     let both = "(call $block (call $soon (i64.const 400000000))) (loop $l (br $l))";
     let fault = apply(both, Duration::from_millis(600)).await.unwrap_err();
     assert_eq!(fault.code, Code::StepTimeout);
+}
+
+#[tokio::test]
+async fn a_guest_is_told_the_time_of_its_host_by_wasi_as_well() {
+    let packages = [
+        "package wasi:clocks@0.2.0; interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 }
+           now: func() -> datetime; }",
+        "package test:guest; world guest { include hookmill:transform/transform@0.1.0;
+           import wasi:clocks/wall-clock@0.2.0; }",
+    ];
+    let imports = r#"(import "wasi:clocks/wall-clock@0.2.0" "now" (func $wall (param i32)))"#;
+    let ask = "(call $wall (i32.const 512))
+        (if (i64.ne (i64.load (i32.const 512)) (i64.const 1795507210)) (then unreachable))
+        (if (i32.ne (i32.load (i32.const 520)) (i32.const 500000000)) (then unreachable))
+        (if (i64.ne (call $now) (i64.const 1795507210500)) (then unreachable))";
+    let clock = Clock::at(Timestamp::from_unix_nanos(1_795_507_210_500_000_000));
+    let host = Host::with_clock(HostSettings { instances: 8, ..HostSettings::default() }, clock).unwrap();
+    let module =
+        host.load("guest", &embed_world(&Guest::keep().apply(ask).text(imports), &packages)).unwrap();
+    let step = Step::new(Arc::clone(&host), module, patient()).await.unwrap();
+    assert_eq!(step.apply(&event()).await, Ok(Verdict::Keep));
+}
+
+#[tokio::test]
+async fn what_a_guest_prints_is_seen_by_who_looks_on_and_bounded() {
+    let packages = [
+        "package wasi:io@0.2.0; interface error { resource error; }
+           interface streams { use error.{error}; variant stream-error { last-operation-failed(error), closed }
+             resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; } }",
+        "package wasi:cli@0.2.0; interface stderr { use wasi:io/streams@0.2.0.{output-stream};
+           get-stderr: func() -> output-stream; }",
+        "package test:guest; world guest { include hookmill:transform/transform@0.1.0;
+           import wasi:io/streams@0.2.0; import wasi:cli/stderr@0.2.0; }",
+    ];
+    let imports = r#"
+      (import "wasi:cli/stderr@0.2.0" "get-stderr" (func $stderr (result i32)))
+      (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+        (func $write (param i32 i32 i32 i32)))"#;
+    let guest = Guest::keep()
+        .apply("(call $write (call $stderr) (i32.const 64) (i32.const 4096) (i32.const 512))")
+        .more(r#"(data (i32.const 64) "boom")"#);
+    let host = host();
+    let module = host.load("guest", &embed_world(&guest.text(imports), &packages)).unwrap();
+    let watch = Watch::default();
+    let step = Step::watched(host, module, patient(), watch.clone()).await.unwrap();
+    assert!(step.try_out(&event()).await.outcome.is_verdict());
+    let printed = watch.take().printed;
+    assert!(printed.starts_with("boom") && printed.len() == 4096, "{}", printed.len());
+    let mut more = 0;
+    for _ in 0..100 {
+        step.try_out(&event()).await;
+        more += watch.take().printed.len();
+    }
+    assert_eq!(more, 60 << 10, "64 KiB in all");
 }
