@@ -14,8 +14,9 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: ## fetch the Python clients of the tests
+peers: ## fetch the Python clients of the tests, and what builds guests in other languages
 	@scripts/python-peers.sh
+	@scripts/guest-tools.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/
 	@scripts/modules.sh
@@ -41,6 +42,7 @@ bench: setup ## measure (release build): each stage alone, and the end-to-end ra
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) bench --workspace --benches
 	target/release/ratios
+	target/release/swaps
 
 SEED ?= 1
 MINUTES ?= 30

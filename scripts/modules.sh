@@ -16,6 +16,7 @@ target=wasm32-unknown-unknown
 modules=$(cd "$transforms" && grep -l cdylib -- */Cargo.toml | sed 's|/.*||' | tr '\n' ' ')
 packages="rustc-web cargo-web rust-web-src libstd-rust-web-dev lld-19"
 wasm_ld=/usr/lib/llvm-19/bin/wasm-ld
+guest_cargo=$root/.tools/guests/bin/cargo
 
 say() { printf 'modules: %s\n' "$*" >&2; }
 
@@ -25,7 +26,7 @@ fresh() {
         [ -f "$dist/$module.wasm" ] || return 1
     done
     [ -f "$dist/.built" ] || return 1
-    newer=$(find "$transforms" -name target -prune -o -name dist -prune -o -type f -newer "$dist/.built" -print)
+    newer=$(find "$transforms" -name target -prune -o -name dist -prune -o -name templates -prune -o -type f -newer "$dist/.built" -print)
     [ -z "$newer" ] && ! [ "$0" -nt "$dist/.built" ]
 }
 
@@ -75,7 +76,25 @@ build_with_debian() {
         /usr/bin/cargo build --release -Zbuild-std=std,panic_abort --target "$target")
 }
 
-if fresh; then
+# A cargo that builds for $target as this script does, for guests that lie elsewhere: put its folder first on PATH.
+write_cargo() {
+    mkdir -p "$(dirname "$guest_cargo")"
+    {
+        echo '#!/bin/sh'
+        echo '# Written by scripts/modules.sh.'
+        if [ "$build" = build_with_debian ]; then
+            echo "case \" \$* \" in *' --target $target '*)"
+            echo "    export RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$wasm_ld"
+            echo '    exec /usr/bin/cargo "$@" -Zbuild-std=std,panic_abort ;;'
+            echo 'esac'
+        fi
+        echo "exec $(command -v cargo) \"\$@\""
+    } >"$guest_cargo.new"
+    chmod +x "$guest_cargo.new"
+    mv "$guest_cargo.new" "$guest_cargo"
+}
+
+if fresh && [ -x "$guest_cargo" ]; then
     say "transforms/dist/ is up to date"
     exit 0
 fi
@@ -94,6 +113,7 @@ else
     exit 1
 fi
 
+write_cargo
 mkdir -p "$dist"
 started=$dist/.started
 : >"$started"

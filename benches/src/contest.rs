@@ -181,7 +181,7 @@ impl Arena {
 }
 
 /// The engine that was built with this program, in the same profile.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
     let program = this.with_file_name("hookmill");
     assert!(program.is_file(), "no program at {}: run make bench", program.display());

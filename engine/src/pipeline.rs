@@ -4,6 +4,9 @@
 //! Only this file knows the order of the stages. It never stores, acknowledges, spawns or waits for a slot: the worker
 //! does. Time and randomness come in from outside.
 
+mod loader;
+mod step;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +21,12 @@ use crate::model::{
     Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
     SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
 };
+use crate::source;
 use crate::telemetry::metrics as names;
 use crate::validate::Validator;
-use crate::{source, transform};
+
+pub use loader::{FitError, Loader};
+pub use step::{Fitted, OnError, Step, Wanted};
 
 /// What NATS puts on top of an event that has to be stored as a task, in bytes: room for our own headers.
 pub const TASK_ROOM_BYTES: usize = 64 * 1024;
@@ -28,27 +34,6 @@ pub const TASK_ROOM_BYTES: usize = 64 * 1024;
 pub const SOURCE_HEADERS_BYTES_MAX: usize = 32 * 1024;
 /// The header that counts them.
 const HOPS: &str = "Hookmill-Hops";
-
-/// What to do with an event when a step has failed for good.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnError {
-    /// Put it into the dead letters.
-    DeadLetter,
-    /// End it, counted as filtered.
-    Drop,
-    /// Go on with the next step as if this one were not there.
-    Skip,
-}
-
-/// One step of a subscription.
-pub struct Step {
-    /// Runs the guest.
-    pub transform: transform::Step,
-    /// When it has failed for good.
-    pub on_error: OnError,
-    /// What tells this step from another: reference and settings. Goes into the hash of the steps.
-    pub identity: String,
-}
 
 /// Where a subscription's events go.
 pub enum Target {
@@ -110,8 +95,9 @@ impl Subscription {
     pub fn new(parts: SubscriptionParts) -> Self {
         let mut hash = Sha256::new();
         for step in &parts.steps {
-            hash.update((step.identity.len() as u64).to_be_bytes());
-            hash.update(step.identity.as_bytes());
+            let identity = step.identity();
+            hash.update((identity.len() as u64).to_be_bytes());
+            hash.update(identity.as_bytes());
         }
         let digest = data_encoding::HEXLOWER.encode(&hash.finalize()[..8]);
         let SubscriptionParts { name, filter, steps, target, retry, concurrency, rate, circuit, timeout } =
@@ -139,7 +125,7 @@ impl Subscription {
             Work::Source(_) => 0,
             Work::Deliver(_) => self.steps.len(),
         };
-        let steps = self.steps.iter().skip(from).map(|step| step.transform.longest());
+        let steps = self.steps.iter().skip(from).map(|step| step.fitted().longest());
         steps.sum::<Duration>() + self.timeout + Duration::from_secs(1)
     }
 
@@ -379,12 +365,10 @@ impl Pipeline {
                 task.work = Work::Deliver(Arc::new(finished));
                 continue;
             };
-            let label = step.transform.module_label();
-            if !task.modules.iter().any(|module| module == label) {
-                task.modules.push(label.to_owned());
-            }
+            let module = step.fitted();
+            task.worked_on_by(module.label());
             let began = (moment.clock)();
-            let applied = step.transform.apply(&event).await;
+            let applied = module.apply(&event).await;
             measure(self, subscription, at, (moment.clock)().since(began), &applied);
             match applied {
                 Ok(Verdict::Keep) => task.work = Work::Step(at + 1, event),

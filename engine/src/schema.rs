@@ -3,6 +3,8 @@
 //! Drafts 2020-12 (the default), 2019-09 and 7. References stay local: into the schema itself, or to files in its
 //! own folder or below. Nothing is ever fetched.
 
+mod untrusted;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +17,12 @@ use serde_json::Value;
 
 /// Most files that one schema may refer to, directly or through others.
 pub const FILES_MAX: usize = 64;
+
+/// Most objections that are listed.
+const OBJECTIONS_MAX: usize = 20;
+
+/// Longest text of one objection, in characters.
+const OBJECTION_CHARS_MAX: usize = 200;
 
 /// Longest schema file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -44,6 +52,25 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = if self.pointer.is_empty() { "the data" } else { &self.pointer };
         write!(f, "schema {} refuses {place}: {}", self.schema, self.keyword)
+    }
+}
+
+/// One thing that a schema has against a value, for whoever wrote the value: the text may quote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Objection {
+    /// JSON pointer into the value; empty means the value as a whole.
+    pub pointer: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pointer.is_empty() {
+            f.write_str(&self.what)
+        } else {
+            write!(f, "{}: {}", self.pointer, self.what)
+        }
     }
 }
 
@@ -110,6 +137,20 @@ impl Schema {
         Self::build(value, label.to_owned(), None, |options| options)
     }
 
+    /// Compiles a schema that a stranger wrote. Neither this nor asking it takes long or much memory, which is paid with
+    /// a smaller language: references lead into the schema itself and in no circle, regular expressions are few.
+    pub fn untrusted(value: &Value, label: &str) -> Result<Self, SchemaError> {
+        untrusted::check(value).map_err(|(pointer, what)| SchemaError::NotSchema {
+            file: label.to_owned(),
+            pointer,
+            what,
+        })?;
+        let patterns = PatternOptions::regex()
+            .size_limit(untrusted::PATTERN_BYTES_MAX)
+            .dfa_size_limit(untrusted::PATTERN_BYTES_MAX);
+        Self::build(value, label.to_owned(), None, |options| options.with_pattern_options(patterns))
+    }
+
     fn build(
         value: &Value,
         label: String,
@@ -157,6 +198,13 @@ impl Schema {
         })
     }
 
+    /// Everything that the schema has against `value`, up to a bound, in the order of the value. Only for values that
+    /// may be quoted.
+    pub fn objections(&self, value: &Value) -> Vec<Objection> {
+        let errors = self.0.validator.iter_errors(value).take(OBJECTIONS_MAX);
+        errors.flat_map(|error| objections(&error)).take(OBJECTIONS_MAX).collect()
+    }
+
     /// Whether `value` fulfils the schema. Quicker than [`Schema::check`] where the reason doesn't matter.
     pub fn accepts(&self, value: &Value) -> bool {
         self.0.validator.is_valid(value)
@@ -198,6 +246,26 @@ fn compile_error(error: &ValidationError<'_>, value: &Value, label: &str, files:
             what: objection(error),
         },
     }
+}
+
+/// An error of the crate for a person. Members that must not be there are named one by one, each at its own place.
+fn objections(error: &ValidationError<'_>) -> Vec<Objection> {
+    let pointer = error.instance_path().to_string();
+    let (ValidationErrorKind::AdditionalProperties { unexpected }
+    | ValidationErrorKind::UnevaluatedProperties { unexpected }) = error.kind()
+    else {
+        return vec![Objection { pointer, what: cut(&objection(error)) }];
+    };
+    let unknown = |name: &String| {
+        let token = name.replace('~', "~0").replace('/', "~1");
+        Objection { pointer: format!("{pointer}/{token}"), what: "is unknown".to_owned() }
+    };
+    unexpected.iter().map(unknown).collect()
+}
+
+fn cut(text: &str) -> String {
+    let short: String = text.chars().take(OBJECTION_CHARS_MAX).collect();
+    if short.len() < text.len() { format!("{short}…") } else { short }
 }
 
 /// What the meta-schema objects to. Where several of its branches do, naming them would help nobody.

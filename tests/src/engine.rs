@@ -76,6 +76,7 @@ pub struct EngineOptions {
     program: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    ready_max: Duration,
 }
 
 impl EngineOptions {
@@ -90,6 +91,13 @@ impl EngineOptions {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another longest wait for it to be ready, for modules that take long to compile.
+    #[must_use]
+    pub fn patience(mut self, ready_max: Duration) -> Self {
+        self.ready_max = ready_max;
         self
     }
 
@@ -154,14 +162,14 @@ impl Engine {
     /// Any arguments.
     pub fn command(arguments: &[&str]) -> EngineOptions {
         let arguments = arguments.iter().map(Into::into).collect();
-        EngineOptions { program: None, arguments, environment: Vec::new() }
+        EngineOptions { program: None, arguments, environment: Vec::new(), ready_max: READY_MAX }
     }
 
     /// Waits until `/readyz` says 200.
     pub async fn ready(&mut self) {
         self.address = Some(self.announced_address().await);
         let url = self.url("/readyz");
-        eventually(READY_MAX, "the engine is ready", || async {
+        eventually(self.options.ready_max, "the engine is ready", || async {
             assert!(self.process.exited().is_none(), "the engine ended:\n{}", self.log_tail());
             match http::get(&url).await? {
                 (200, _) => Ok(()),
@@ -174,8 +182,8 @@ impl Engine {
     /// The field `address` of the line in which it says where it listens.
     async fn announced_address(&self) -> String {
         let address = |line: &LogLine| line.field("address").and_then(Value::as_str).map(ToOwned::to_owned);
-        let line =
-            self.wait_for_line("a line with the field address", READY_MAX, |line| address(line).is_some());
+        let wait = self.options.ready_max;
+        let line = self.wait_for_line("a line with the field address", wait, |line| address(line).is_some());
         address(&line.await).expect("looked for")
     }
 
@@ -342,12 +350,17 @@ pub async fn hookmill(arguments: &[&str]) -> Said {
 }
 
 /// Runs any command, called `name` in messages, to its end, with nothing on its input.
-pub async fn run_to_end(name: &str, mut command: Command) -> Said {
+pub async fn run_to_end(name: &str, command: Command) -> Said {
+    run_within(name, command, COMMAND_MAX).await
+}
+
+/// The same with a longest time of one's own.
+pub async fn run_within(name: &str, mut command: Command, deadline: Duration) -> Said {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (process, pipes) = Process::spawn(name, command).expect("the command can be started");
     let stdout = read_all(pipes.stdout.expect("asked for"));
     let stderr = read_all(pipes.stderr.expect("asked for"));
-    let code = exit_code(process.wait(COMMAND_MAX).await);
+    let code = exit_code(process.wait(deadline).await);
     Said { code, stdout: stdout.await, stderr: stderr.await }
 }
 

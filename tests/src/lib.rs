@@ -16,6 +16,7 @@ pub mod judge;
 pub mod nats_server;
 pub mod process;
 pub mod signature;
+pub mod stamp;
 
 pub use cable::Cable;
 pub use endpoint::{Endpoint, Reply, Request, behaviour};

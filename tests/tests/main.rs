@@ -1,5 +1,6 @@
 //! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
 
+mod admin;
 mod bad_endpoints;
 mod bad_guests;
 mod bad_headers;
@@ -18,6 +19,7 @@ mod lanes;
 mod mill;
 mod pace;
 mod publish_target;
+mod registry;
 mod rollout;
 mod scene;
 mod shutdown;

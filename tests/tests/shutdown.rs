@@ -99,7 +99,7 @@ async fn an_engine_that_can_not_become_ready_says_why_and_can_be_stopped() {
     let other = pull::Config { filter_subject: "hookmill.due.other.>".into(), ..pull::Config::default() };
     retries.create_consumer(other).await.expect("one consumer has room");
     let engine = mill.engine().spawn();
-    let served = |line: &LogLine| line.message() == "health and metrics are served";
+    let served = |line: &LogLine| line.message() == "health, metrics and admin API are served";
     let line = engine.wait_for_line("its address", SOON, served).await;
     let address = line.field("address").and_then(|address| address.as_str()).expect("it says so").to_owned();
     eventually(SOON, "/readyz says why not", || async {

@@ -65,12 +65,17 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Own nats-server, pipelines loaded and watched, deliveries shown as they happen
     Dev(DevArgs),
+    /// Engines that run, and the modules that they use
+    Status,
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
     /// List, pause and resume lanes
     #[command(subcommand)]
     Lane(LaneCommand),
+    /// Start, try out, upload, look at and withdraw transforms
+    #[command(subcommand)]
+    Module(super::module::ModuleCommand),
 }
 
 /// Pipeline files or folders of them.
@@ -86,7 +91,7 @@ pub(crate) struct Paths {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) paths: Paths,
-    /// Address of health and metrics [default: 127.0.0.1:8470]
+    /// Address of health, metrics and admin API [default: 127.0.0.1:8470]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
     /// Network that endpoints may be in although it is private, and without TLS (repeatable)
@@ -142,6 +147,9 @@ pub(crate) struct DevArgs {
     /// Folder that keeps the events [default: .hookmill]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
+    /// Address of health, metrics and admin API [default: 127.0.0.1:8470, or another port if that one is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
     /// Play the example from beginning to end, then stop
     #[arg(long)]
     pub(crate) demo: bool,

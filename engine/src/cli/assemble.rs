@@ -1,18 +1,20 @@
 //! From files to a running engine's parts; and `hookmill check`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
-use crate::config::{self, Code, Loaded, Problem, Process, checked};
+use super::steps::{self, Maker, Source, Strictness};
+use crate::config::{self, Loaded, Problem, Process, checked};
 use crate::deliver::{Endpoint, publish};
 use crate::egress;
 use crate::filter::Filter;
 use crate::model::Name;
-use crate::nats::Nats;
-use crate::pipeline::{OnError, Pipeline, Step, Subscription, SubscriptionParts, Target};
-use crate::transform::{self, Host};
+use crate::nats::{Modules, Nats, Prefix};
+use crate::pipeline::{Pipeline, Step, Subscription, SubscriptionParts, Target};
+use crate::transform::Host;
 use crate::validate::Validator;
 
 /// The process's settings: the file, and what the command line says instead.
@@ -38,6 +40,25 @@ pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
     })
 }
 
+/// The same for a command that looks after the engine's own streams: those that `needed` names have to be there. An empty
+/// answer would look like "nothing wrong" where it is the server or the prefix that is.
+pub(crate) async fn connect_to(
+    process: &Process,
+    needed: impl FnOnce(&Prefix) -> Vec<String>,
+) -> Result<Nats, Failure> {
+    let nats = connect(process).await?;
+    let missing = nats.missing(needed(nats.prefix())).await.map_err(|error| Failure::failed(&error))?;
+    if missing.is_empty() {
+        return Ok(nats);
+    }
+    let (verb, streams) = (if missing.len() == 1 { "is" } else { "are" }, missing.join(", "));
+    Err(Failure::Failed(format!(
+        "{streams} {verb} not there: no engine has run on this NATS server with the prefix {:?}\n\
+         hint: `hookmill init` makes all streams; or name another server (--nats) or --prefix",
+        process.nats.prefix.as_str()
+    )))
+}
+
 /// Prints problems, each as text or JSON, and says that there were some.
 pub(crate) fn say(problems: &[Problem], json: bool) -> Failure {
     for problem in problems {
@@ -57,25 +78,30 @@ pub(crate) struct Prepared {
     steps: Vec<Vec<Vec<Step>>>,
 }
 
-/// Reads the files and tries every step's module and settings.
-pub(crate) async fn prepare(paths: &[PathBuf], process: &Process) -> Result<Prepared, Failure> {
-    let mut loaded = config::load(paths);
-    let host = Host::new(process.host.clone()).map_err(|error| Failure::failed(&error))?;
+/// The sandbox of the process.
+pub(crate) fn host(process: &Process) -> Result<Arc<Host>, Failure> {
+    Host::new(process.host.clone()).map_err(|error| Failure::failed(&error))
+}
+
+/// Tries every step's module and settings.
+pub(crate) async fn prepare(
+    mut loaded: Loaded,
+    host: &Arc<Host>,
+    source: &Source,
+    strictness: Strictness,
+) -> Result<Prepared, Failure> {
+    let mut maker = Maker::new(host, source, strictness);
     let mut steps = Vec::new();
     for pipeline in &loaded.pipelines {
         let mut of_pipeline = Vec::new();
         for subscription in &pipeline.subscriptions {
             let mut of_subscription = Vec::new();
             for step in &subscription.steps {
-                match make_step(&host, step).await {
-                    Ok(step) => of_subscription.push(step),
-                    Err((code, message)) => {
-                        loaded.problems.push(super::check::step_problem(
-                            &pipeline.file,
-                            step,
-                            code,
-                            &message,
-                        ));
+                match maker.make(step).await {
+                    Ok(step) => of_subscription.extend(step),
+                    Err(refused) => {
+                        let problems = super::check::step_problems(&pipeline.file, step, &refused);
+                        loaded.problems.extend(problems);
                     }
                 }
             }
@@ -84,28 +110,6 @@ pub(crate) async fn prepare(paths: &[PathBuf], process: &Process) -> Result<Prep
         steps.push(of_pipeline);
     }
     Ok(Prepared { loaded, steps })
-}
-
-async fn make_step(host: &Arc<Host>, step: &checked::Step) -> Result<Step, (Code, String)> {
-    use super::output::chain;
-    let name = step.reference.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let bytes = tokio::fs::read(&step.reference).await;
-    let bytes = bytes.map_err(|error| {
-        let text = format!("module {} can't be read: {}", step.reference.display(), error.kind());
-        (Code::ModuleMissing, text)
-    })?;
-    let module = host.load_in_background(&name, bytes.into()).await;
-    let module = module.map_err(|error| (Code::ModuleInvalid, chain(&error)))?;
-    let settings = step.transform.clone();
-    let identity = format!("{} {}", module.label(), settings.settings);
-    let transform = transform::Step::new(host.clone(), module, settings).await;
-    let transform = transform.map_err(|error| (Code::SettingsRefused, chain(&error)))?;
-    let on_error = match step.on_error {
-        checked::OnError::DeadLetter => OnError::DeadLetter,
-        checked::OnError::Drop => OnError::Drop,
-        checked::OnError::Skip => OnError::Skip,
-    };
-    Ok(Step { transform, on_error, identity })
 }
 
 impl Prepared {
@@ -157,10 +161,24 @@ fn subscription_of(
     })
 }
 
-/// `hookmill check`.
+/// Longest wait for a server that only answers questions about modules.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// `hookmill check`. Needs a server only where a file names a module of the registry.
 pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let process = process(global)?;
-    let prepared = prepare(&args.paths.paths, &process).await?;
+    let loaded = config::load(&args.paths.paths);
+    let source = if steps::need_registry(&loaded) {
+        let mut settings = process.nats.clone();
+        settings.connect_timeout = settings.connect_timeout.min(ASK_TIMEOUT);
+        match Nats::connect(&settings).await {
+            Ok(nats) => Source::Open(Modules::look(&nats)),
+            Err(error) => Source::Away(super::output::chain(&error)),
+        }
+    } else {
+        Source::Unasked
+    };
+    let prepared = prepare(loaded, &host(&process)?, &source, Strictness::Strict).await?;
     let code =
         super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
     match code.map_err(|error| Failure::failed(&error))? {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::config::checked::Step;
 use crate::config::{Code, Loaded, Problem};
+use crate::schema::Objection;
 
 /// Says what is wrong: as text on `err`, or as one JSON object a line on `out`. The exit code is 0, or 2 if anything
 /// is wrong.
@@ -39,12 +40,51 @@ pub(crate) fn report(
     Ok(2)
 }
 
-/// What is wrong with a step once its module is asked, at its line of the file.
-pub(crate) fn step_problem(file: &Path, step: &Step, code: Code, why: &str) -> Problem {
-    let (key, line, hint) = if code == Code::SettingsRefused {
-        ("step.settings", step.settings_line, "the module's own page says what it takes")
-    } else {
-        ("step.transform", step.reference_line, "build it as docs/writing-a-transform.md says")
+/// Why a step that the file describes well can't be used.
+pub(crate) enum Refused {
+    /// Its module, or what that says.
+    Because(Code, String),
+    /// The schema in the module's metadata refuses its settings.
+    Schema(Vec<Objection>),
+}
+
+/// What is wrong with a step once its module is asked, each at its line of the file.
+pub(crate) fn step_problems(file: &Path, step: &Step, refused: &Refused) -> Vec<Problem> {
+    match refused {
+        Refused::Because(code, why) => vec![step_problem(file, step, *code, why)],
+        Refused::Schema(objections) => {
+            objections.iter().map(|objection| settings_problem(file, step, objection)).collect()
+        }
+    }
+}
+
+fn settings_problem(file: &Path, step: &Step, objection: &Objection) -> Problem {
+    let (line, column) = step.settings_places.of(&objection.pointer).unwrap_or((step.settings_line, 1));
+    let key = format!("step.settings{}", objection.pointer.replace('/', "."));
+    let message = format!("{key}: {}", objection.what);
+    let hint = "the module's schema says what it takes: `hookmill module show`, or its own page";
+    let file = file.display().to_string();
+    Problem::new(Code::SettingsSchema, file, message).at(line, column).key(key).hint(hint)
+}
+
+/// The same for a single reason.
+fn step_problem(file: &Path, step: &Step, code: Code, why: &str) -> Problem {
+    let build = "build it as docs/writing-a-transform.md says";
+    let (key, line, hint) = match code {
+        Code::SettingsRefused => {
+            ("step.settings", step.settings_line, "the module's own page says what it takes")
+        }
+        Code::RegistryUnreachable => (
+            "step.transform",
+            step.reference_line,
+            "say where the server is with --nats or NATS_URL, or name a file that starts with ./ or ../",
+        ),
+        Code::ModuleUnknown => (
+            "step.transform",
+            step.reference_line,
+            "`hookmill module list` shows what there is, `hookmill module push` adds to it",
+        ),
+        _ => ("step.transform", step.reference_line, build),
     };
     let message = format!("{key} can't be used: {why}");
     Problem::new(code, file.display().to_string(), message).at(line, 1).key(key).hint(hint)
@@ -59,15 +99,15 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn check(text: &str, json: bool, refused: Option<(Code, &str)>) -> (u8, String, String) {
+    fn check(text: &str, json: bool, refused: Option<Refused>) -> (u8, String, String) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("orders.toml"), text).unwrap();
         std::fs::write(folder.path().join("module.wasm"), "").unwrap();
         let mut loaded = config::load(&[folder.path().to_owned()]);
-        if let Some((code, why)) = refused {
+        if let Some(refused) = refused {
             let pipeline = &loaded.pipelines[0];
             let step = &pipeline.subscriptions[0].steps[0];
-            loaded.problems.push(step_problem(&pipeline.file, step, code, why));
+            loaded.problems.extend(step_problems(&pipeline.file, step, &refused));
         }
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = report(&loaded, json, &mut out, &mut err).unwrap();
@@ -111,16 +151,35 @@ mod tests {
 
     #[test]
     fn what_a_module_says_about_its_settings_stands_at_their_line() {
-        let (code, _, err) = check(GOOD, false, Some((Code::SettingsRefused, "no field b")));
+        let because = |code, why: &str| Some(Refused::Because(code, why.to_owned()));
+        let (code, _, err) = check(GOOD, false, because(Code::SettingsRefused, "no field b"));
         let expected = "error[E054]: DIR/orders.toml:8: step.settings can't be used: no field b\n\
                         hint: the module's own page says what it takes\n1 problem in 1 file\n";
         assert_eq!((code, err.as_str()), (2, expected));
-        let (_, _, err) = check(GOOD, false, Some((Code::ModuleInvalid, "not a component")));
+        let (_, _, err) = check(GOOD, false, because(Code::ModuleInvalid, "not a component"));
         assert!(
             err.starts_with(
                 "error[E052]: DIR/orders.toml:6: step.transform can't be used: not a component\n"
             ),
             "{err}"
         );
+    }
+
+    #[test]
+    fn what_the_modules_schema_refuses_stands_at_the_line_of_each_setting() {
+        let text = "[[subscription]]\nname = \"a\"\n[subscription.deliver]\nurl = \"https://example.com\"\n\
+                    [[subscription.step]]\ntransform = \"./module.wasm\"\n\
+                    [subscription.step.settings]\nlist = [\n  1,\n  2,\n]\nnested.\"a/b\" = 1\n";
+        let objection =
+            |pointer: &str| Objection { pointer: pointer.to_owned(), what: "is wrong".to_owned() };
+        let pointers = ["/list/1", "/nested/a~1b", "/nested/missing", ""];
+        let (_, out, _) = check(text, true, Some(Refused::Schema(pointers.map(objection).into())));
+        let places: Vec<_> = out
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|problem| (problem["code"].clone(), problem["line"].clone(), problem["column"].clone()))
+            .collect();
+        let at = |line: u32, column: u32| ("E059".into(), line.into(), column.into());
+        assert_eq!(places, [at(10, 3), at(12, 8), at(12, 1), at(7, 1)], "{out}");
     }
 }

@@ -8,12 +8,16 @@ use super::args::{DlqCommand, Global, Which};
 use super::output::table;
 use super::{Failure, assemble};
 use crate::model::{Timestamp, Work};
-use crate::nats::Nats;
 use crate::nats::letters::{Letter, RedriveError, Selection};
+use crate::nats::{Nats, Prefix, Walk, WalkError};
 
 pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Failure> {
     let process = assemble::process(global)?;
-    let nats = assemble::connect(&process).await?;
+    let redrives = matches!(command, DlqCommand::Redrive { .. });
+    let needed = |prefix: &Prefix| {
+        if redrives { vec![prefix.dlq(), prefix.lanes()] } else { vec![prefix.dlq()] }
+    };
+    let nats = assemble::connect_to(&process, needed).await?;
     match command {
         DlqCommand::List(which) => list(&nats, global, &which).await,
         DlqCommand::Show(which) => show(&nats, global, &which).await,
@@ -22,52 +26,21 @@ pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Fail
     }
 }
 
-/// Walks through the dead letters that are meant, one at a time.
-struct Walk<'n> {
-    nats: &'n Nats,
-    selection: Selection,
-    before: Option<Timestamp>,
-    from: u64,
-    /// What comes after the command has begun (a redriven one that dies again) is none of its business.
-    until: u64,
+/// Those that are meant.
+async fn begin(nats: &Nats, which: &Which) -> Result<Walk, Failure> {
+    let selection = Selection {
+        pipeline: which.pipeline.clone(),
+        subscription: which.subscription.clone(),
+        reason: which.reason,
+        sequences: which.sequences.clone(),
+    };
+    let before = which.older_than.map(|age| Timestamp::now().minus(age));
+    Walk::new(nats, selection, before).await.map_err(stopped)
 }
 
-impl<'n> Walk<'n> {
-    async fn new(nats: &'n Nats, which: &Which) -> Result<Self, Failure> {
-        let selection = Selection {
-            pipeline: which.pipeline.clone(),
-            subscription: which.subscription.clone(),
-            reason: which.reason,
-            sequences: which.sequences.clone(),
-        };
-        let before = which.older_than.map(|age| Timestamp::now().minus(age));
-        let until =
-            nats.last_sequence(&nats.prefix().dlq()).await.map_err(|error| Failure::failed(&error))?;
-        Ok(Self { nats, selection, before, from: 1, until })
-    }
-
-    async fn next(&mut self) -> Result<Option<Letter>, Failure> {
-        loop {
-            let letter = self.nats.next_letter(&self.selection, self.from).await;
-            let Some(letter) = letter.map_err(|error| Failure::failed(&error))? else { return Ok(None) };
-            if letter.stored.sequence > self.until {
-                return Ok(None);
-            }
-            self.from = letter.stored.sequence + 1;
-            let picked = self.selection.sequences.is_empty() || self.matches(&letter);
-            if picked && self.before.is_none_or(|before| letter.stored.time <= before) {
-                return Ok(Some(letter));
-            }
-        }
-    }
-
-    /// Picked by sequence, a dead letter still has to fulfil what else was asked for.
-    fn matches(&self, letter: &Letter) -> bool {
-        let is = |asked: &Option<String>, found: &str| asked.as_deref().is_none_or(|asked| asked == found);
-        is(&self.selection.pipeline, &letter.pipeline)
-            && is(&self.selection.subscription, &letter.subscription)
-            && self.selection.reason.is_none_or(|reason| reason == letter.death.reason)
-    }
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn stopped(error: WalkError) -> Failure {
+    Failure::failed(&error)
 }
 
 /// Changing commands want to know which: an empty selection is no "all".
@@ -85,38 +58,14 @@ fn chosen(which: &Which) -> Result<(), Failure> {
     Err(Failure::Usage(text.to_owned()))
 }
 
-fn as_json(letter: &Letter) -> serde_json::Value {
-    let task = letter.task.as_ref().ok();
-    json!({
-        "sequence": letter.stored.sequence,
-        "time": letter.stored.time.to_string(),
-        "pipeline": letter.pipeline,
-        "subscription": letter.subscription,
-        "reason": letter.death.reason.as_str(),
-        "error": letter.death.error,
-        "status": letter.death.status,
-        "attempts": task.map(|task| task.attempt),
-        "first_attempt": task.and_then(|task| task.first_attempt).map(|time| time.to_string()),
-        "delivery_id": task.map(|task| task.delivery_id.as_str()),
-        "event": task.map(|task| json!({
-            "id": task.event.id, "source": task.event.source, "type": task.event.ty
-        })),
-        "source": task.map(|task| json!({
-            "stream": &*task.source.stream, "sequence": task.source.sequence
-        })),
-        "resume": task.map(|task| task.work.resume()),
-        "bytes": letter.stored.body.len(),
-    })
-}
-
 async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure> {
-    let mut walk = Walk::new(nats, which).await?;
+    let mut walk = begin(nats, which).await?;
     let mut rows = Vec::new();
     let mut count = 0_u64;
-    while let Some(letter) = walk.next().await? {
+    while let Some(letter) = walk.next().await.map_err(stopped)? {
         count += 1;
         if global.json {
-            println!("{}", as_json(&letter));
+            println!("{}", letter.summary());
             continue;
         }
         let event = letter.task.as_ref().map_or_else(ToString::to_string, |task| task.event.id.clone());
@@ -144,18 +93,11 @@ async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
 }
 
 async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure> {
-    let mut walk = Walk::new(nats, which).await?;
+    let mut walk = begin(nats, which).await?;
     let mut found = false;
-    while let Some(letter) = walk.next().await? {
+    while let Some(letter) = walk.next().await.map_err(stopped)? {
         found = true;
-        let mut value = as_json(&letter);
-        let headers: serde_json::Map<_, _> =
-            letter.stored.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        value["headers"] = json!(headers);
-        value["body"] = match std::str::from_utf8(&letter.stored.body) {
-            Ok(text) => json!(text),
-            Err(_) => json!({ "base64": data_encoding::BASE64.encode(&letter.stored.body) }),
-        };
+        let value = letter.whole();
         if global.json {
             println!("{value}");
         } else {
@@ -171,9 +113,9 @@ async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
 
 async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> Result<(), Failure> {
     chosen(which)?;
-    let mut walk = Walk::new(nats, which).await?;
+    let mut walk = begin(nats, which).await?;
     let (mut done, mut failed) = (0_u64, 0_u64);
-    while let Some(letter) = walk.next().await? {
+    while let Some(letter) = walk.next().await.map_err(stopped)? {
         let sequence = letter.stored.sequence;
         let mut full = false;
         let result = if dry_run {
@@ -232,8 +174,8 @@ async fn discard(
 ) -> Result<(), Failure> {
     chosen(which)?;
     let mut count = 0_u64;
-    let mut walk = Walk::new(nats, which).await?;
-    while let Some(letter) = walk.next().await? {
+    let mut walk = begin(nats, which).await?;
+    while let Some(letter) = walk.next().await.map_err(stopped)? {
         count += 1;
         if dry_run && global.json {
             println!("{}", json!({ "sequence": letter.stored.sequence, "discarded": false }));
@@ -247,10 +189,10 @@ async fn discard(
         eprintln!("nothing discarded");
         return Err(Failure::Said(1));
     }
-    let mut walk = Walk::new(nats, which).await?;
+    let mut walk = begin(nats, which).await?;
     let mut done = 0_u64;
     while done < count {
-        let Some(letter) = walk.next().await? else { break };
+        let Some(letter) = walk.next().await.map_err(stopped)? else { break };
         nats.discard(&letter).await.map_err(|error| Failure::failed(&error))?;
         done += 1;
         if global.json {

@@ -1,6 +1,6 @@
 //! `hookmill lane`: what waits where, and pausing and resuming it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeSet;
 
 use serde_json::json;
 
@@ -8,13 +8,18 @@ use super::args::{Global, LaneCommand};
 use super::output::table;
 use super::{Failure, assemble};
 use crate::config;
-use crate::model::{Name, Timestamp};
-use crate::nats::registry::{LaneMode, LaneRecord};
-use crate::nats::{Nats, Registry};
+use crate::model::Name;
+use crate::nats::lanes::{self, LaneView};
+use crate::nats::{Nats, Prefix, Registry};
 
 pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Failure> {
     let process = assemble::process(global)?;
-    let nats = assemble::connect(&process).await?;
+    let lists = matches!(command, LaneCommand::List(_));
+    let needed = |prefix: &Prefix| {
+        let bucket = prefix.registry_stream();
+        if lists { vec![bucket, prefix.lanes(), prefix.retries()] } else { vec![bucket] }
+    };
+    let nats = assemble::connect_to(&process, needed).await?;
     let registry = Registry::open(&nats).await.map_err(|error| Failure::failed(&error))?;
     match command {
         LaneCommand::List(paths) => {
@@ -26,15 +31,13 @@ pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Fa
         }
         LaneCommand::Pause { lane } => {
             let (pipeline, subscription) = parts(&lane)?;
-            let why = "paused by hand".to_owned();
-            let record = LaneRecord { state: LaneMode::Paused, why, since: Timestamp::now().unix_nanos() };
-            let put = registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await;
-            put.map_err(|error| Failure::failed(&error))
+            let paused = lanes::pause(&registry, &pipeline, &subscription, "paused by hand").await;
+            paused.map_err(|error| Failure::failed(&error))
         }
         LaneCommand::Resume { lane } => {
             let (pipeline, subscription) = parts(&lane)?;
-            let cleared = registry.clear_lane(pipeline.as_str(), subscription.as_str()).await;
-            cleared.map_err(|error| Failure::failed(&error))
+            let resumed = lanes::resume(&registry, &pipeline, &subscription).await;
+            resumed.map_err(|error| Failure::failed(&error))
         }
     }
 }
@@ -49,8 +52,8 @@ fn parts(lane: &str) -> Result<(Name, Name), Failure> {
     Ok((Name::new(pipeline).map_err(|_| usage())?, Name::new(subscription).map_err(|_| usage())?))
 }
 
-fn known(loaded: &config::Loaded) -> HashSet<(String, String)> {
-    let mut known = HashSet::new();
+fn known(loaded: &config::Loaded) -> BTreeSet<(String, String)> {
+    let mut known = BTreeSet::new();
     for pipeline in &loaded.pipelines {
         known.insert((pipeline.name.to_string(), "_".to_owned()));
         for subscription in &pipeline.subscriptions {
@@ -60,67 +63,21 @@ fn known(loaded: &config::Loaded) -> HashSet<(String, String)> {
     known
 }
 
-#[derive(Default)]
-struct Row {
-    backlog: u64,
-    waiting: u64,
-}
-
 async fn list(
     nats: &Nats,
     registry: &Registry,
     global: &Global,
-    known: &HashSet<(String, String)>,
+    known: &BTreeSet<(String, String)>,
 ) -> Result<(), Failure> {
-    let prefix = nats.prefix();
-    let mut rows: BTreeMap<(String, String), Row> = BTreeMap::new();
-    for lane in known.iter().filter(|(_, subscription)| subscription != "_") {
-        rows.entry(lane.clone()).or_default();
-    }
-    let of = |subject: &str| prefix.parts(subject).map(|(one, two)| (one.to_owned(), two.to_owned()));
-    let lanes =
-        nats.counts(&prefix.lanes(), &prefix.lane_all("*")).await.map_err(|error| Failure::failed(&error))?;
-    for (subject, count) in lanes {
-        let Some(lane) = of(&subject) else { continue };
-        rows.entry(lane).or_default().backlog += count;
-    }
-    // What is due and taken by nobody (its pipeline is gone) waits as well.
-    for filter in [prefix.wait_all("*", "*"), prefix.due_of("*", "*")] {
-        let waits = nats.counts(&prefix.retries(), &filter).await;
-        for (subject, count) in waits.map_err(|error| Failure::failed(&error))? {
-            let Some(lane) = of(&subject) else { continue };
-            rows.entry(lane).or_default().waiting += count;
-        }
-    }
+    let lanes = lanes::view(nats, registry, known).await.map_err(|error| Failure::failed(&error))?;
     let mut lines = Vec::new();
-    for ((pipeline, subscription), row) in rows {
-        let record =
-            registry.lane(&pipeline, &subscription).await.map_err(|error| Failure::failed(&error))?;
-        let orphaned = !known.contains(&(pipeline.clone(), subscription.clone()));
-        let (state, why) = match record {
-            _ if orphaned => ("orphaned".to_owned(), "no loaded pipeline file has it".to_owned()),
-            None => ("active".to_owned(), String::new()),
-            Some(record) => {
-                let state = match record.state {
-                    LaneMode::Active => "active",
-                    LaneMode::Open => "open",
-                    LaneMode::Paused => "paused",
-                    LaneMode::Disabled => "disabled",
-                };
-                (state.to_owned(), record.why)
-            }
-        };
+    for lane in lanes {
         if global.json {
-            println!(
-                "{}",
-                json!({
-                    "pipeline": pipeline, "subscription": subscription, "state": state, "why": why,
-                    "backlog": row.backlog, "waiting": row.waiting
-                })
-            );
+            println!("{}", json!(lane));
         } else {
+            let LaneView { pipeline, subscription, state, why, backlog, waiting } = lane;
             let lane = format!("{pipeline}/{subscription}");
-            lines.push(vec![lane, state, row.backlog.to_string(), row.waiting.to_string(), why]);
+            lines.push(vec![lane, state.to_owned(), backlog.to_string(), waiting.to_string(), why]);
         }
     }
     if !global.json {

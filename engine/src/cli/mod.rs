@@ -8,9 +8,13 @@ mod dlq;
 mod init;
 mod lane;
 mod listen;
+mod module;
 mod output;
 mod publish;
 mod run;
+mod serving;
+mod status;
+mod steps;
 
 use std::process::ExitCode;
 
@@ -82,6 +86,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Listen(args) => listen::listen(&global, args).await,
         Command::Dev(args) => dev::dev(&global, args).await,
         Command::Dlq(command) => dlq::dlq(&global, command).await,
+        Command::Status => status::status(&global).await,
         Command::Lane(command) => lane::lane(&global, command).await,
+        Command::Module(command) => module::module(&global, command).await,
     }
 }

@@ -1,19 +1,6 @@
 //! How things are said.
 
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
+pub(crate) use crate::model::fault::chain;
 
 /// Rows of text as columns, two blanks between them.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {

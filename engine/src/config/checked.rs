@@ -1,11 +1,12 @@
 //! The checked form: what is here can't be wrong, nothing behind it checks again.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::deliver::{self, publish};
 use crate::lane::{Policy, Rate, circuit};
-use crate::model::Name;
+use crate::model::{Name, Reference, Token};
 use crate::{egress, filter, nats, source, transform, validate};
 
 /// One pipeline file.
@@ -49,16 +50,32 @@ pub struct Subscription {
 /// `[[subscription.step]]`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Step {
-    /// The module's file, with the folder of the pipeline file before it.
-    pub reference: PathBuf,
+    /// The module; a file with the folder of the pipeline file before it.
+    pub reference: Reference,
+    /// The same as the file writes it.
+    pub written: String,
     /// The line of `transform`: for a module that can't be used.
     pub reference_line: usize,
     /// The line of `settings`, or of `transform` if there are none: for what `configure` says.
     pub settings_line: usize,
+    /// Where each of the settings stands: for what the schema in the module's metadata says.
+    pub settings_places: Places,
     /// What the stage itself needs to know.
     pub transform: transform::Settings,
     /// What becomes of an event that the step has failed on for good.
     pub on_error: OnError,
+}
+
+/// Line and column of values within a table, by their JSON pointers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Places(pub(super) BTreeMap<String, (usize, usize)>);
+
+impl Places {
+    /// Where the value stands, or the nearest one around it that stands anywhere.
+    pub fn of(&self, pointer: &str) -> Option<(usize, usize)> {
+        let around = std::iter::successors(Some(pointer), |pointer| Some(pointer.rsplit_once('/')?.0));
+        around.into_iter().find_map(|pointer| self.0.get(pointer).copied())
+    }
 }
 
 /// What becomes of an event that a step has failed on for good.
@@ -86,6 +103,10 @@ pub enum Target {
 pub struct Process {
     /// Health, metrics and admin API.
     pub listen: SocketAddr,
+    /// How that is served.
+    pub admin: Admin,
+    /// Who may use the admin API.
+    pub tokens: Vec<Token>,
     /// The connection to NATS.
     pub nats: nats::Settings,
     /// Which addresses deliveries may reach.
@@ -94,6 +115,15 @@ pub struct Process {
     pub limits: Limits,
     /// What guests may take together.
     pub host: transform::HostSettings,
+}
+
+/// `[admin]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// The files of certificate and key; none: no TLS.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Requests a second of one token or address.
+    pub rate: u32,
 }
 
 /// `[limits]`, as far as it is about storage.

@@ -1,13 +1,17 @@
 //! Kinds of values that lead to other files or are handed on whole: schemas, modules, settings of modules.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
-use toml::de::DeValue;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
+use super::checked::Places;
 use super::kinds::{Text, quoted};
 use super::report::Code;
-use super::setting::{Context, Found, Kind};
+use super::setting::{Context, File, Found, Kind};
+use crate::model::Reference;
 use crate::schema::{FILE_BYTES_MAX, Schema, SchemaError};
 
 /// The file of a schema, compiled.
@@ -115,6 +119,55 @@ impl Kind for JsonTable {
     }
 }
 
+/// The top of a file as JSON.
+pub(super) fn json_of(file: &File<'_>, table: Spanned<DeTable<'_>>) -> Option<Json> {
+    let at = table.span();
+    json(&Context { file, key: String::new() }, &Spanned::new(at, DeValue::Table(table.into_inner())))
+}
+
+/// The same, with the place of every value in it.
+pub(super) struct SettingsTable;
+
+impl Kind for SettingsTable {
+    type Value = (Json, Places);
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value> {
+        let json = JsonTable.read(context, found)?;
+        let mut places = Places::default();
+        note_places(context, found, &found.span(), String::new(), &mut places);
+        Some((json, places))
+    }
+
+    fn describe(&self) -> String {
+        JsonTable.describe()
+    }
+}
+
+/// A member's place is that of its key, which is where a person looks for it.
+fn note_places(
+    context: &Context<'_>,
+    found: &Found<'_>,
+    at: &Range<usize>,
+    pointer: String,
+    places: &mut Places,
+) {
+    match found.get_ref() {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                let token = key.get_ref().replace('~', "~0").replace('/', "~1");
+                note_places(context, value, &key.span(), format!("{pointer}/{token}"), places);
+            }
+        }
+        DeValue::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                note_places(context, item, &item.span(), format!("{pointer}/{index}"), places);
+            }
+        }
+        _ => {}
+    }
+    places.0.insert(pointer, context.file.place(at));
+}
+
 fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
     let number = match found.get_ref() {
         DeValue::String(text) => return Some(Json::String(text.to_string())),
@@ -146,44 +199,42 @@ fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
     number.map(Json::Number)
 }
 
-/// The path of a module.
-pub(super) struct ModulePath;
+/// Which module a step runs: a file, or one of the registry.
+pub(super) struct ModuleReference;
 
-impl Kind for ModulePath {
-    type Value = PathBuf;
+impl Kind for ModuleReference {
+    /// With paths from the folder of this file, and as it is written.
+    type Value = (Reference, String);
 
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<PathBuf> {
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value> {
         let text = context.text(found, self.describe())?;
-        if !text.starts_with("./") && !text.starts_with("../") {
-            let (code, said) = if text.contains('@') {
-                (
-                    Code::NotAvailable,
-                    format!("is {}: names and versions are not available in this version", quoted(text)),
-                )
-            } else {
-                (Code::ModuleReference, format!("is {}", quoted(text)))
-            };
-            context.wrong(code, &found.span(), said, "use a path that starts with ./ or ../ for now");
-            return None;
-        }
-        let path = context.file.folder.join(text);
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(path),
-            Ok(_) => {
-                let said = format!("names {}, which is no file", quoted(text));
-                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
-                None
-            }
+        let reference = match Reference::parse(text) {
+            Ok(Reference::File(path)) => Reference::File(module_file(context, found, text, &path)?),
+            Ok(reference) => reference,
             Err(error) => {
-                let said = format!("names {}, which can't be read: {}", quoted(text), error.kind());
-                context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
-                None
+                let said = format!("is {}: {error}", quoted(text));
+                context.wrong(Code::ModuleReference, &found.span(), said, self.describe());
+                return None;
             }
-        }
+        };
+        Some((reference, text.to_owned()))
     }
 
     fn describe(&self) -> String {
-        "a path to a WebAssembly component that starts with ./ or ../, from the folder of this file"
+        "a module of the registry (\"redact@1\", \"redact@1.4\", \"redact@1.4.2\", \"redact@sha256:…\"), or a path to a \
+         WebAssembly component that starts with ./ or ../, from the folder of this file"
             .to_owned()
     }
+}
+
+/// A module's file, if it is one.
+fn module_file(context: &Context<'_>, found: &Found<'_>, text: &str, path: &Path) -> Option<PathBuf> {
+    let path = context.file.folder.join(path);
+    let said = match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => return Some(path),
+        Ok(_) => format!("names {}, which is no file", quoted(text)),
+        Err(error) => format!("names {}, which can't be read: {}", quoted(text), error.kind()),
+    };
+    context.wrong(Code::ModuleMissing, &found.span(), said, looked_for(&path));
+    None
 }

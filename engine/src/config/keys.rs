@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::checked::OnError;
-use super::files::{JsonTable, Match, ModulePath, SchemaFile};
+use super::files::{Match, ModuleReference, SchemaFile, SettingsTable};
 use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Speed, Time, Types, Whole};
 use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{Later, Section, Setting, Sub};
 use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
 use crate::deliver::Format;
-use crate::transform::Isolation;
+use crate::transform::{self, Isolation};
 use crate::validate::Unknown;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -17,9 +17,6 @@ const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(7 * 24);
 const MONTH: Duration = Duration::from_hours(28 * 24);
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
 
 /// Most waits in a retry schedule.
 const RETRIES_MAX: usize = 100;
@@ -148,32 +145,38 @@ pub(super) static STEP: Section = Section {
     keys: &[&TRANSFORM, &LLM, &SETTINGS, &STEP_TIMEOUT, &MEMORY, &OUTPUT, &ISOLATION, &ON_ERROR],
 };
 
-pub(super) static TRANSFORM: Setting<ModulePath> =
-    Setting::new("transform", ModulePath, Missing, "The module.");
+pub(super) static TRANSFORM: Setting<ModuleReference> = Setting::new(
+    "transform",
+    ModuleReference,
+    Missing,
+    "The module. `name@1` is the newest 1.x.y and `name@1.4` the newest 1.4.x: they follow uploads and yanks while the \
+     engine runs.",
+);
 pub(super) static LLM: Later = Later::new("llm", "steps that ask a language model come later");
-pub(super) static SETTINGS: Setting<JsonTable> = Setting::new(
+pub(super) static SETTINGS: Setting<SettingsTable> = Setting::new(
     "settings",
-    JsonTable,
+    SettingsTable,
     Default("{}"),
-    "Handed to the module as JSON. The module checks it, also in `hookmill check`.",
+    "Handed to the module as JSON. Checked with the schema in the module's metadata, if it has one, then by the module \
+     itself; also in `hookmill check`.",
 );
 pub(super) static STEP_TIMEOUT: Setting<Time> = Setting::new(
     "timeout",
-    Time { min: MILLISECOND, max: MINUTE },
+    Time { min: *transform::TIMEOUT.start(), max: *transform::TIMEOUT.end() },
     Default("\"1s\""),
-    "Longest time of one call, by the clock on the wall.",
+    "Longest time of one call, by the clock on the wall. The module's metadata may say another default.",
 );
 pub(super) static MEMORY: Setting<Size> = Setting::new(
     "memory",
-    Size { min: MIB, max: 4 * GIB },
+    Size { min: *transform::MEMORY_BYTES.start(), max: *transform::MEMORY_BYTES.end() },
     Default("\"128MiB\""),
-    "Most linear memory of one instance.",
+    "Most linear memory of one instance. The module's metadata may say another default.",
 );
 pub(super) static OUTPUT: Setting<Size> = Setting::new(
     "output",
-    Size { min: KIB, max: 64 * MIB },
+    Size { min: *transform::OUTPUT_BYTES.start(), max: *transform::OUTPUT_BYTES.end() },
     Default("\"4MiB\""),
-    "Most that one call may return, all events and headers together.",
+    "Most that one call may return, all events and headers together. The module's metadata may say another default.",
 );
 pub(super) static ISOLATION: Setting<Choice<Isolation>> = Setting::new(
     "isolation",

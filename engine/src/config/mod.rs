@@ -78,6 +78,18 @@ pub fn load_process(path: Option<&Path>) -> Result<Process, Vec<Problem>> {
     process.filter(|_| problems.is_empty()).ok_or(problems)
 }
 
+/// A TOML file as JSON, for files that have no settings of ours in them.
+pub fn toml_as_json(path: &Path) -> Result<serde_json::Value, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let text = read_text(path, &mut problems).ok_or(problems)?;
+    let label = path.display().to_string();
+    let file = File::new(&label, path, &text);
+    let table = file.parse();
+    let value = table.and_then(|table| files::json_of(&file, table));
+    let problems = file.into_problems();
+    value.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
 impl Default for Process {
     fn default() -> Self {
         load_process(None).expect("every default is read by a test")

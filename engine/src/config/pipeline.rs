@@ -130,26 +130,33 @@ fn step(table: &Table<'_>) -> Option<Step> {
     // A model's step has been refused already; asking for a transform as well would only confuse.
     let reference = if table.given(&LLM).is_some() { None } else { table.get(&TRANSFORM) };
     let settings = table.get(&SETTINGS);
+    let unset = |about: &dyn About| table.given(about).is_none();
+    let unset =
+        transform::Unset { timeout: unset(&STEP_TIMEOUT), memory: unset(&MEMORY), output: unset(&OUTPUT) };
     let timeout = table.get(&STEP_TIMEOUT);
     let memory_bytes = table.get(&MEMORY);
     let output_bytes = table.get(&OUTPUT);
     let isolation = table.get(&ISOLATION);
     let on_error = table.get(&ON_ERROR);
-    let reference = reference?;
+    let (reference, written) = reference?;
     let reference_at = table.given(&TRANSFORM).unwrap_or_default();
     let settings_at = table.given(&SETTINGS).unwrap_or_else(|| reference_at.clone());
+    let (settings, settings_places) = settings?;
     let transform = transform::Settings {
-        settings: settings?,
+        settings,
         timeout: timeout?,
         memory_bytes: memory_bytes?,
         output_bytes: output_bytes?,
         isolation: isolation?,
+        unset,
     };
     Some(Step {
         reference,
+        written,
         transform,
         reference_line: table.file.line(&reference_at),
         settings_line: table.file.line(&settings_at),
+        settings_places,
         on_error: on_error?,
     })
 }

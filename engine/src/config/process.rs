@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::checked::{Limits, Process};
-use super::kinds::{Cidr, FilePath, List, Listen, NameKind, Size, Time, Whole};
+use super::checked::{Admin, Limits, Process};
+use super::kinds::{Choice, Cidr, FilePath, List, Listen, NameKind, Size, Time, Whole};
 use super::report::Code;
-use super::setting::Absent::{Default, Nothing};
+use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{About, Later, Section, Setting, Sub, Table};
-use super::values::{NatsUrls, Secret, TextOrReference};
+use super::values::{ModuleNames, NatsUrls, Secret, TextOrReference};
+use crate::model::{Name, Scope, Token};
 use crate::transform::HostSettings;
 use crate::{egress, nats};
 
@@ -15,7 +16,7 @@ pub(super) static PROCESS: Section = Section {
     header: "",
     label: "",
     about: "At the top of the file. Everything has a default: with no file at all the engine works.",
-    keys: &[&LISTEN, &NATS_TABLE, &EGRESS_TABLE, &LIMITS_TABLE, &TOKEN, &GATEWAY, &INGEST],
+    keys: &[&LISTEN, &ADMIN_TABLE, &TOKENS, &NATS_TABLE, &EGRESS_TABLE, &LIMITS_TABLE, &GATEWAY, &INGEST],
 };
 
 static LISTEN: Setting<Listen> = Setting::new(
@@ -24,12 +25,63 @@ static LISTEN: Setting<Listen> = Setting::new(
     Default("\"127.0.0.1:8470\""),
     "Health, metrics and admin API. `--listen` counts more.",
 );
+static ADMIN_TABLE: Sub = Sub::one("admin", &ADMIN);
+static TOKENS: Sub = Sub::many("token", &TOKEN);
 static NATS_TABLE: Sub = Sub::one("nats", &NATS);
 static EGRESS_TABLE: Sub = Sub::one("egress", &EGRESS);
 static LIMITS_TABLE: Sub = Sub::one("limits", &LIMITS);
-static TOKEN: Later = Later::new("token", "the admin API listens on loopback");
 static GATEWAY: Later = Later::new("gateway", "steps that ask a language model come later");
 static INGEST: Later = Later::new("ingest", "publish events to NATS");
+
+static ADMIN: Section = Section {
+    header: "[admin]",
+    label: "admin",
+    about: "How `listen` is served: health, metrics and the admin API. With `cert` and `key` it speaks TLS alone; both \
+            files are read again on SIGHUP.",
+    keys: &[&ADMIN_CERT, &ADMIN_KEY, &RATE],
+};
+
+static ADMIN_CERT: Setting<FilePath> = Setting::new(
+    "cert",
+    FilePath,
+    Nothing("no TLS"),
+    "The certificate (PEM), with those between it and its authority. Needs `key`.",
+);
+static ADMIN_KEY: Setting<FilePath> =
+    Setting::new("key", FilePath, Nothing("no TLS"), "Its key (PEM). Needs `cert`.");
+static RATE: Setting<Whole> = Setting::new(
+    "rate",
+    Whole { min: 1, max: 100_000 },
+    Default("50"),
+    "Requests a second of one token, or of one address where there is none; twice as many may come at once.",
+);
+
+static TOKEN: Section = Section {
+    header: "[[token]]",
+    label: "token",
+    about: "Who may use the admin API, and for what. Without any token only clients on the same machine may.",
+    keys: &[&TOKEN_NAME, &SECRET, &SCOPES, &MODULES],
+};
+
+static TOKEN_NAME: Setting<NameKind> = Setting::new("name", NameKind, Missing, "What logs call it; unique.");
+static SECRET: Setting<Secret> = Setting::new(
+    "secret",
+    Secret,
+    Missing,
+    "The token itself: 16 characters or more, best drawn by chance. A file is read again when it has changed.",
+);
+static SCOPES: Setting<List<Choice<Scope>>> = Setting::new(
+    "scopes",
+    List { item: Choice(&Scope::ALL), max: 5 },
+    Missing,
+    "What it allows; `admin` allows everything.",
+);
+static MODULES: Setting<List<ModuleNames>> = Setting::new(
+    "modules",
+    List { item: ModuleNames, max: 100 },
+    Nothing("all"),
+    "Which modules `modules:read` and `modules:write` are for.",
+);
 
 static NATS: Section = Section {
     header: "[nats]",
@@ -152,8 +204,63 @@ pub(super) fn read(top: &Table<'_>) -> Option<Process> {
     let nats = top.one(&PROCESS, &NATS_TABLE).and_then(|table| nats(&table));
     let egress = top.one(&PROCESS, &EGRESS_TABLE).and_then(|table| egress(&table));
     let limits = top.one(&PROCESS, &LIMITS_TABLE).and_then(|table| limits(&table));
+    let admin = top.one(&PROCESS, &ADMIN_TABLE).and_then(|table| admin(&table));
+    let mut names: Vec<Name> = Vec::new();
+    let tables = top.many(&PROCESS, &TOKENS).into_iter();
+    let tokens: Vec<_> = tables.map(|table| token(&table?, &mut names)).collect();
+    let tokens: Option<Vec<_>> = tokens.into_iter().collect();
     let (limits, host) = limits?;
-    Some(Process { listen: listen?, nats: nats?, egress: egress?, limits, host })
+    let (admin, tokens) = (admin?, tokens?);
+    Some(Process { listen: listen?, admin, tokens, nats: nats?, egress: egress?, limits, host })
+}
+
+fn admin(table: &Table<'_>) -> Option<Admin> {
+    let cert = table.optional(&ADMIN_CERT).ok();
+    let key = table.optional(&ADMIN_KEY).ok();
+    let rate = table.get(&RATE);
+    both(table, &ADMIN_CERT, &ADMIN_KEY);
+    Some(Admin { certificate: cert?.zip(key?), rate: u32::try_from(rate?).unwrap_or(u32::MAX) })
+}
+
+fn token(table: &Table<'_>, names: &mut Vec<Name>) -> Option<Token> {
+    let name = table.get(&TOKEN_NAME);
+    let secret = table.get(&SECRET);
+    let scopes = table.get(&SCOPES);
+    let modules = table.optional(&MODULES).ok();
+    if let (Some(name), Some(at)) = (&name, table.given(&TOKEN_NAME)) {
+        if names.contains(name) {
+            let said = format!("is \"{name}\", as another token's");
+            table.context(TOKEN_NAME.key()).wrong(
+                Code::Duplicate,
+                &at,
+                said,
+                "give one of them another name",
+            );
+        }
+        names.push(name.clone());
+    }
+    if let (Some(scopes), Some(at)) = (&scopes, table.given(&SCOPES))
+        && scopes.is_empty()
+    {
+        let hint = "name at least one, or leave the token out";
+        table.context(SCOPES.key()).wrong(Code::OutOfRange, &at, "is empty", hint);
+    }
+    if let (Some(scopes), Some(at)) = (&scopes, table.given(&MODULES)) {
+        narrowed(table, scopes, &at);
+    }
+    Some(Token { name: name?, secret: secret?, scopes: scopes?, modules: modules? })
+}
+
+/// Reports `modules` beside scopes that it can't narrow down.
+fn narrowed(table: &Table<'_>, scopes: &[Scope], at: &std::ops::Range<usize>) {
+    let context = table.context(MODULES.key());
+    if scopes.contains(&Scope::Admin) {
+        let hint = "leave one of them out";
+        context.wrong(Code::Conflict, at, "stands beside the scope admin, which allows everything", hint);
+    } else if !scopes.iter().any(|scope| scope.is_about_modules()) {
+        let hint = "add modules:read or modules:write, or leave it out";
+        context.wrong(Code::Conflict, at, "stands without a scope that is about modules", hint);
+    }
 }
 
 fn nats(table: &Table<'_>) -> Option<nats::Settings> {

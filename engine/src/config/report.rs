@@ -1,4 +1,5 @@
-//! Problems of the files a user writes: what, where and how to mend it, with a code that never changes its meaning.
+//! Problems of the files a user writes: what, where and how to mend it, with a code that never changes its meaning. The
+//! codes are one list for files, command line and admin API.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -98,14 +99,62 @@ codes! {
         "`match` is written in TOML and means the same as the schema in JSON. It can refer only to itself.";
     ModuleMissing = "E050", "A module can't be read",
         "The path is taken from the folder of the pipeline file.";
-    ModuleReference = "E051", "Not a path to a module",
-        "A path starts with ./ or ../ and leads to a WebAssembly component.";
+    ModuleReference = "E051", "Not a reference to a module",
+        "A module is named by version (`redact@1`, `redact@1.4`, `redact@1.4.2`), by digest (`redact@sha256:…`), or by a path that starts with ./ or ../ and leads to a WebAssembly component.";
     ModuleInvalid = "E052", "A module can't be used",
         "The file is no component of the contract `hookmill:transform@0.1.0`, or imports what guests don't get.";
     BadSettings = "E053", "Settings that can't be handed to a module",
         "Settings are handed over as JSON, which has no infinity and no NaN, and are a table.";
     SettingsRefused = "E054", "A module refuses its settings",
         "The module was loaded and its `configure` said no; the text is the module's own.";
+    RegistryUnreachable = "E055", "The registry of modules can't be asked",
+        "A step names a module of the registry, which lies in NATS, and no server answers or the registry can't be read.";
+    ModuleUnknown = "E056", "Not in the registry of modules",
+        "The registry has no module of that name, or none of its versions fits the reference. A yanked version fits only where it is named exactly.";
+    SettingsSchema = "E059", "Settings that the module's schema refuses",
+        "The module's metadata has a JSON Schema of its settings, which is asked before the module itself. `hookmill module test` shows what a module says about itself.";
+    Unauthenticated = "E201", "No token, or an unknown one",
+        "The admin API wants `Authorization: Bearer <token>` with the secret of a `[[token]]` of `hookmill.toml`. The command line takes it from `HOOKMILL_TOKEN` or `--token-file`.";
+    ScopeMissing = "E202", "The token lacks a scope",
+        "The token is known, but its `scopes` don't allow this. Each operation of the API says which scope it needs.";
+    ModuleNotAllowed = "E203", "The token is for other modules",
+        "The token's `modules` don't name this one.";
+    LocalOnly = "E204", "Only for clients on the same machine",
+        "Without a `[[token]]` the admin API answers requests alone that come from the same machine, ask for it by a loopback name, and come neither from a page of another site nor through a proxy.";
+    NoSuchPath = "E205", "No such path",
+        "The admin API has nothing there. `/docs` lists what it has.";
+    MethodNotAllowed = "E206", "A method that the path doesn't take",
+        "The path is there, but takes other methods; `Allow` names them.";
+    NotAcceptable = "E207", "No form that the client takes",
+        "What the request's `Accept` allows is not what there is: JSON, or `application/wasm` for the bytes of a module.";
+    BadRequest = "E208", "A request that can't be understood",
+        "A part of the path, a parameter or the body is not as it should be.";
+    BodyTooLarge = "E209", "A body that is too large",
+        "The body is larger than what is taken there.";
+    UploadStalled = "E210", "An upload that stopped",
+        "Bytes of the body were announced or begun, and did not come in time.";
+    MediaType = "E211", "A body of the wrong kind",
+        "A module is sent as `application/wasm` or `application/octet-stream`, everything else as `application/json`.";
+    TooManyRequests = "E212", "Too many requests",
+        "The token, or the address where there is none, has used up its `rate`. `Retry-After` says when to go on.";
+    Busy = "E213", "Too much to do at once",
+        "Others upload modules at this moment, and those are taken and compiled a few at a time. `Retry-After` says when to try again.";
+    TookTooLong = "E214", "It took too long",
+        "The request was given up; what it was to do may have happened or not.";
+    StorageUnavailable = "E215", "NATS can't do it now",
+        "The server that keeps modules, dead letters and lanes doesn't answer or refuses. Try again once it does.";
+    VersionTaken = "E216", "The version has other bytes",
+        "What was uploaded under a version never changes, not even after it was deleted.";
+    ModuleInUse = "E217", "The module is in use",
+        "Engines that are alive use this version. Take it out of their pipelines, or yank it: then ranges leave it.";
+    ModuleNotFound = "E218", "No such module, or no such version",
+        "The registry of modules has none of that name or version.";
+    LetterNotFound = "E219", "No such dead letter",
+        "No dead letter has this sequence: it was redriven, discarded, or removed because of its age.";
+    RedriveRefused = "E220", "A dead letter that can't be redriven",
+        "Its lane is full, only a reference to it is stored, or it can't be read.";
+    LaneNotFound = "E221", "No such lane",
+        "No pipeline of this engine has this subscription, and nothing waits in such a lane.";
 }
 
 impl fmt::Display for Code {
@@ -191,9 +240,10 @@ pub(super) fn place(text: &str, span: &Range<usize>) -> (usize, usize) {
 /// The page `docs/errors.md`.
 pub fn errors_page() -> String {
     let mut page = String::from(
-        "# Errors of files\n\n\
+        "# Errors\n\n\
          <!-- Generated from engine/src/config/report.rs. Rewrite it with: HOOKMILL_BLESS=1 cargo test -p hookmill --lib config:: -->\n\n\
-         `hookmill check` reports every problem of every file in one run. A code keeps its meaning for ever.\n\n",
+         `hookmill check` reports every problem of every file in one run: E001 to E199. The admin API answers with the codes \
+         from E200 on, and with E052 for a module that can't be used. A code keeps its meaning for ever.\n\n",
     );
     for code in Code::ALL {
         let _ = writeln!(page, "## {code}: {}\n\n{}\n", code.title(), code.help());

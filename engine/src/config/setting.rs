@@ -55,7 +55,12 @@ impl<'t> File<'t> {
     }
 
     pub(super) fn line(&self, at: &Range<usize>) -> usize {
-        place(self.text, at).0
+        self.place(at).0
+    }
+
+    /// Line and column.
+    pub(super) fn place(&self, at: &Range<usize>) -> (usize, usize) {
+        place(self.text, at)
     }
 
     /// The problems in the order of the file.

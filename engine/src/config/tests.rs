@@ -6,7 +6,7 @@ use super::checked::{OnError, Target};
 use super::*;
 use crate::deliver::{self, Format};
 use crate::lane::retry::{Jitter, Policy};
-use crate::model::{SecretRef, Timestamp};
+use crate::model::{Reference, Scope, SecretRef, Timestamp};
 use crate::source::{self, Start};
 use crate::transform;
 use crate::validate::Unknown;
@@ -92,10 +92,19 @@ fn every_code_of_a_pipeline_file_has_an_example() {
         .filter(|path| path.extension().is_some_and(|end| end == "txt"))
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
-    // Of folders, of hookmill.toml, and of modules that were loaded.
-    let elsewhere = [Code::NoFiles, Code::BadAddress, Code::ModuleInvalid, Code::SettingsRefused];
-    let missing: Vec<_> = Code::ALL
-        .iter()
+    // Of folders, of hookmill.toml, and of modules that were loaded or asked for.
+    let elsewhere = [
+        Code::NoFiles,
+        Code::BadAddress,
+        Code::ModuleInvalid,
+        Code::SettingsRefused,
+        Code::SettingsSchema,
+        Code::RegistryUnreachable,
+        Code::ModuleUnknown,
+    ];
+    // From E200 on they are answers of the admin API.
+    let of_files = Code::ALL.iter().filter(|code| code.as_str() < "E200");
+    let missing: Vec<_> = of_files
         .filter(|code| !elsewhere.contains(code) && !texts.contains(&format!("error[{code}]")))
         .collect();
     assert!(missing.is_empty(), "no example in pipelines/invalid has {missing:?}");
@@ -204,10 +213,24 @@ fn a_step_is_read_with_its_settings_and_where_they_stand() {
     ));
     let step = &pipeline.subscriptions[0].steps[0];
     let settings = serde_json::json!({"remove": ["/email"], "n": 1, "x": 1.5, "t": "2026-01-01"});
-    assert_eq!(step.transform, transform::Settings { settings, ..transform::Settings::default() });
+    let unset = transform::Unset { timeout: true, memory: true, output: true };
+    assert_eq!(step.transform, transform::Settings { settings, unset, ..transform::Settings::default() });
+    assert_eq!(step.settings_places.of("/remove/0"), Some((7, 24)));
+    assert_eq!(step.settings_places.of("/n/deeper"), Some((7, 35)));
     assert_eq!(step.settings_line, 7);
-    assert!(step.reference.ends_with("pipelines/./module.wasm"));
+    assert!(matches!(&step.reference, Reference::File(path) if path.ends_with("pipelines/./module.wasm")));
+    assert_eq!(step.written, "./module.wasm");
     assert_eq!(step.on_error, OnError::DeadLetter);
+}
+
+#[test]
+fn a_step_may_name_a_module_of_the_registry_in_every_form() {
+    let digest = format!("redact@sha256:{}", "0".repeat(64));
+    for written in ["redact@1", "redact@1.4", "redact@1.4.2", "redact@1.4.2-rc.1", &digest] {
+        let pipeline = only(&format!("{SMALL}[[subscription.step]]\ntransform = \"{written}\"\n"));
+        let step = &pipeline.subscriptions[0].steps[0];
+        assert_eq!((step.reference.to_string().as_str(), step.written.as_str()), (written, written));
+    }
 }
 
 #[test]
@@ -337,9 +360,54 @@ fn a_process_file_is_read_whole() {
 }
 
 #[test]
+fn tokens_and_the_admin_section_are_read() {
+    let text = "[admin]\ncert = \"c.pem\"\nkey = \"k.pem\"\nrate = 7\n\
+                [[token]]\nname = \"ci\"\nsecret = { env = \"CI_TOKEN\" }\nscopes = [\"modules:read\", \"modules:write\"]\n\
+                modules = [\"acme-*\", \"redact\"]\n\
+                [[token]]\nname = \"ops\"\nsecret = { file = \"ops.token\" }\nscopes = [\"admin\"]\n";
+    let process = process(text).unwrap();
+    let (cert, key) = process.admin.certificate.unwrap();
+    assert!(cert.ends_with("c.pem") && key.ends_with("k.pem"));
+    assert_eq!((process.admin.rate, Process::default().admin.rate), (7, 50));
+    let [ci, ops] = &process.tokens[..] else { panic!("{:?}", process.tokens) };
+    assert_eq!((ci.name.as_str(), &*ci.scopes), ("ci", &[Scope::ModulesRead, Scope::ModulesWrite][..]));
+    let patterns: Vec<String> = ci.modules.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(patterns, ["acme-*", "redact"]);
+    assert_eq!((&*ops.scopes, &ops.modules), (&[Scope::Admin][..], &None));
+}
+
+#[test]
+fn mistakes_in_tokens_are_found() {
+    let text = "[admin]\ncert = \"c.pem\"\nrate = 0\n\
+                [[token]]\nname = \"a\"\nsecret = \"hunter2\"\nscopes = [\"modules\"]\n\
+                [[token]]\nname = \"a\"\nsecret = { env = \"A\" }\nscopes = []\n\
+                [[token]]\nname = \"b\"\nsecret = { env = \"B\" }\nscopes = [\"admin\"]\nmodules = [\"x\"]\n\
+                [[token]]\nname = \"c\"\nsecret = { env = \"C\" }\nscopes = [\"modules:read\"]\nmodules = [\"X\"]\n\
+                [[token]]\nname = \"d\"\nsecret = { env = \"D\" }\nscopes = [\"dlq:read\"]\nmodules = []\n\
+                [[token]]\n";
+    let problems = process(text).unwrap_err();
+    assert!(problems.iter().all(|problem| !format!("{problem:?}").contains("hunter2")));
+    let expected = [
+        "E014 2:8 admin.cert",
+        "E023 3:8 admin.rate",
+        "E028 6:10 token.secret",
+        "E024 7:11 token.scopes",
+        "E015 9:8 token.name",
+        "E023 11:10 token.scopes",
+        "E014 16:11 token.modules",
+        "E020 21:12 token.modules",
+        "E014 26:11 token.modules",
+        "E011 27:1 token.name",
+        "E011 27:1 token.secret",
+        "E011 27:1 token.scopes",
+    ];
+    assert_eq!(found(&Loaded { pipelines: vec![], problems }), expected);
+}
+
+#[test]
 fn problems_of_the_process_file_are_reported_together() {
     let text = "listen = \"localhost\"\nproxy = 1\n[nats]\nurl = \"http://x\"\ntoken = \"hunter2\"\nuser = \"u\"\ncert = \"c.pem\"\n\
-                [egress]\nproxy = \"http://p\"\n[ingest]\n[[token]]\nname = \"x\"\n";
+                [egress]\nproxy = \"http://p\"\n[ingest]\n";
     let problems = process(text).unwrap_err();
     assert!(problems.iter().all(|problem| !format!("{problem:?}").contains("hunter2")));
     let expected = [
@@ -352,7 +420,6 @@ fn problems_of_the_process_file_are_reported_together() {
         "E014 7:8 nats.cert",
         "E013 9:1 egress.proxy",
         "E013 10:2 ingest",
-        "E013 11:3 token",
     ];
     assert_eq!(found(&Loaded { pipelines: vec![], problems }), expected);
 }

@@ -7,7 +7,7 @@ use super::report::Code;
 use super::setting::{Context, Found, Kind};
 use crate::deliver::{check_header_name, check_header_value, check_url};
 use crate::lane::retry::Jitter;
-use crate::model::{SecretRef, SubjectTemplate, Timestamp, subject};
+use crate::model::{NamePattern, SecretRef, SubjectTemplate, Timestamp, subject};
 use crate::source::Start;
 
 const REFERENCE: &str = "{ env = \"NAME\" } or { file = \"path\" }, each with an optional prefix";
@@ -175,6 +175,26 @@ fn header_value(context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
     let hint = "use printable ASCII without line breaks";
     context.wrong(Code::BadHeader, &found.span(), format!("can't be used: {error}"), hint);
     None
+}
+
+/// Names of modules.
+pub(super) struct ModuleNames;
+
+impl Kind for ModuleNames {
+    type Value = NamePattern;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<NamePattern> {
+        let text = context.text(found, self.describe())?;
+        let pattern = NamePattern::new(text).ok();
+        if pattern.is_none() {
+            context.wrong(Code::BadName, &found.span(), format!("has {}", quoted(text)), self.describe());
+        }
+        pattern
+    }
+
+    fn describe(&self) -> String {
+        "the name of a module, or the beginning of names with a * behind it, such as \"acme-*\"".to_owned()
+    }
 }
 
 /// A subject that a source takes.

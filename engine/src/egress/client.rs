@@ -102,13 +102,18 @@ pub struct Call {
 }
 
 impl Call {
-    fn request(self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
+    fn request(&self) -> Request<Full<Bytes>> {
+        request(Method::POST, &self.uri, &self.headers, &self.body)
     }
+}
+
+/// A request of these parts.
+pub(super) fn request(method: Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body.clone()));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = headers.clone();
+    request
 }
 
 /// What came back. The body has been read and dropped.
@@ -123,7 +128,7 @@ pub struct Answer {
 /// The connections of one endpoint.
 pub struct Pool {
     http: legacy::Client<Connector, Full<Bytes>>,
-    timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl fmt::Debug for Pool {
@@ -139,7 +144,7 @@ impl Pool {
         let deadline = Instant::now() + self.timeout;
         let host = call.uri.host().unwrap_or_default().to_owned();
         let late = |phase| Error::Timeout { phase, after: self.timeout };
-        let head = timeout_at(deadline, self.head(call, &host)).await;
+        let head = timeout_at(deadline, self.head(|| call.request(), &host)).await;
         let (head, body) = head.map_err(|_| late(Phase::Head))??.into_parts();
         let status = head.status.as_u16();
         let whole = timeout_at(deadline, read(body, &host)).await;
@@ -153,9 +158,13 @@ impl Pool {
 
     /// Sends until a response header comes. A server may close a kept-alive connection in the moment that it is used again:
     /// then the request goes out once more on another one. A receiver that did see it knows it by its `webhook-id`.
-    async fn head(&self, call: Call, host: &str) -> Result<Response<Incoming>, Error> {
+    pub(super) async fn head(
+        &self,
+        request: impl Fn() -> Request<Full<Bytes>>,
+        host: &str,
+    ) -> Result<Response<Incoming>, Error> {
         loop {
-            match self.http.request(call.clone().request()).await {
+            match self.http.request(request()).await {
                 Ok(response) => {
                     if let Some(answered) = response.extensions().get::<Answered>() {
                         answered.mark();

@@ -7,6 +7,7 @@
 mod client;
 mod connect;
 mod error;
+mod exchange;
 mod policy;
 mod resolve;
 mod target;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use client::{ANSWER_BYTES_MAX, Answer, Call, Client, ClientSettings, Pool};
 pub use error::{Error, Phase, TlsFailure};
+pub use exchange::{Exchange, ExchangeError, Reply};
 pub use policy::{Policy, Range, Refusal, range};
 pub use resolve::{Dial, Resolve, SystemResolver, TcpDialer};
 pub(crate) use target::uri;

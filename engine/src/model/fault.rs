@@ -250,6 +250,21 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// An error with all its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// Cuts a text to [`DETAIL_BYTES_MAX`] and to one line.
 fn cut(mut text: String) -> String {
     if text.len() > DETAIL_BYTES_MAX {

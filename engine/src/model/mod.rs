@@ -1,17 +1,22 @@
 //! What flows through the engine. These types know one another and nothing else of ours.
 
+pub mod access;
 pub mod event;
 pub mod fault;
+pub mod module;
 pub mod name;
 pub mod secret;
+pub mod size;
 pub mod subject;
 pub mod task;
 pub mod time;
 pub mod types;
 pub mod verdict;
 
+pub use access::{NamePattern, NamePatternError, Scope, Token};
 pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
+pub use module::{Digest, Reference, ReferenceError, Version, VersionRange};
 pub use name::Name;
 pub use secret::{SecretError, SecretRef, SecretText};
 pub use subject::{SubjectError, SubjectTemplate};

@@ -1,12 +1,14 @@
-//! Names of pipelines and subscriptions.
+//! Names of pipelines, subscriptions and modules.
 
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Longest name, in bytes. Names become tokens of NATS subjects and parts of consumer names.
 pub const NAME_BYTES_MAX: usize = 48;
 
-/// A name of a pipeline or a subscription: `[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?`.
+/// A name of a pipeline, a subscription or a module: `[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
@@ -44,6 +46,18 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Event, Fault, Name, Timestamp};
 
+/// Most modules that a task remembers; versions may be many while it is tried again and again.
+const MODULES_MAX: usize = 32;
+
 /// A message as a source stream holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceMessage {
@@ -254,7 +257,7 @@ pub struct Task {
     pub left: Option<Duration>,
     /// HTTP headers that steps have set so far.
     pub http: Vec<(String, String)>,
-    /// `name@digest` of the modules that have worked on it.
+    /// The modules that have worked on it, the last one last: `name@version@digest`, or `name@digest` of a file.
     pub modules: Vec<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
@@ -299,6 +302,18 @@ impl Task {
             Work::Step(_, event) => Some(event),
             Work::Source(_) | Work::Deliver(_) => None,
         }
+    }
+
+    /// Notes that a module works on it now.
+    pub fn worked_on_by(&mut self, module: &str) {
+        if self.modules.last().is_some_and(|last| last == module) {
+            return;
+        }
+        self.modules.retain(|known| known != module);
+        if self.modules.len() >= MODULES_MAX {
+            self.modules.remove(0);
+        }
+        self.modules.push(module.to_owned());
     }
 
     /// Takes a failure along.

@@ -3,9 +3,12 @@
 //! It owns names of streams and subjects, the message format of tasks, pulling, storing and the key-value records.
 //! It never decides what becomes of an event.
 
+mod bucket;
 pub mod connect;
 pub mod consumers;
+pub mod lanes;
 pub mod letters;
+pub mod modules;
 pub mod names;
 pub mod pull;
 pub mod registry;
@@ -13,12 +16,15 @@ pub mod store;
 pub mod streams;
 pub mod tasks;
 pub mod unreadable;
+pub mod walk;
 
 pub use connect::{ConnectError, Nats, Settings};
+pub use modules::Modules;
 pub use names::Prefix;
 pub use pull::{Acker, Delivered, Pull, PullEvent};
 pub use registry::Registry;
 pub use store::{StoreError, Stored};
+pub use walk::{Looked, Walk, WalkError};
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;

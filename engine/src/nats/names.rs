@@ -41,6 +41,16 @@ impl Prefix {
         format!("{}_REGISTRY", self.stream)
     }
 
+    /// The object store of modules.
+    pub fn modules(&self) -> String {
+        format!("{}_MODULES", self.stream)
+    }
+
+    /// The stream behind the key-value bucket.
+    pub fn registry_stream(&self) -> String {
+        format!("KV_{}", self.registry())
+    }
+
     /// Subjects of the stream of waits.
     pub fn retries_subjects(&self) -> [String; 2] {
         [format!("{}.wait.>", self.subject), format!("{}.due.>", self.subject)]

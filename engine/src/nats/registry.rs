@@ -1,6 +1,7 @@
 //! Records in the key-value bucket: source floors, lane states, suspects.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::Nats;
 use crate::model::{Name, SourceRef};
+
+/// An engine whose sign of life is older than this is gone. It renews it every few seconds.
+pub const GONE_AFTER: Duration = Duration::from_secs(300);
 
 /// How far a pipeline's source consumer has got, kept so that a lost consumer can be made again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,6 +58,8 @@ pub enum LaneMode {
     Paused,
     /// The endpoint said 410 Gone.
     Disabled,
+    /// An engine that can't read a task in it leaves it alone. Engines that can go on.
+    Unreadable,
 }
 
 /// The state record of a lane.
@@ -153,9 +159,14 @@ impl Registry {
         self.put(format!("engine.{pipeline}.{engine}"), &hash).await
     }
 
-    /// Takes an engine's sign of life away.
+    /// Takes an engine's sign of life away, and what it said about its modules.
     pub async fn retire(&self, pipeline: &Name, engine: &str) -> Result<(), RegistryError> {
-        self.store.purge(format!("engine.{pipeline}.{engine}")).await.map_err(written)
+        for key in [format!("engine.{pipeline}.{engine}"), format!("uses.{pipeline}.{engine}.>")] {
+            // Engines come and go: a marker for each that has gone would stay for ever, and nobody looks at it.
+            let subject = format!("{}{key}", self.store.prefix);
+            self.store.stream.purge().filter(subject).await.map_err(written)?;
+        }
+        Ok(())
     }
 
     /// The signs of life of all engines that run a pipeline.
@@ -211,6 +222,12 @@ impl Registry {
             };
             Some(LaneChange { pipeline, subscription, record })
         }))
+    }
+
+    /// Told of every change of a module's record.
+    pub(super) async fn watch_modules(&self) -> Result<impl Stream<Item = ()> + Send + use<>, RegistryError> {
+        let watch = self.store.watch("module.>").await.map_err(read)?;
+        Ok(watch.take_while(|entry| std::future::ready(entry.is_ok())).map(|_| ()))
     }
 
     /// How often this message was started as a suspect.

@@ -118,6 +118,17 @@ impl Nats {
         }))
     }
 
+    /// Those of these streams that are not there.
+    pub async fn missing(&self, streams: Vec<String>) -> Result<Vec<String>, StreamsError> {
+        let mut missing = Vec::new();
+        for stream in streams {
+            if self.stream_info(&stream).await?.is_none() {
+                missing.push(stream);
+            }
+        }
+        Ok(missing)
+    }
+
     /// The last sequence of a stream; 0 if it has none.
     pub async fn last_sequence(&self, stream: &str) -> Result<u64, StreamsError> {
         Ok(self.stream_info(stream).await?.map_or(0, |info| info.state.last_sequence))
@@ -149,7 +160,17 @@ impl Nats {
         self.ensure(config).await.map(|_| ())
     }
 
-    async fn ensure(&self, config: Config) -> Result<Config, StreamsError> {
+    /// The time by the clock of the server that leads the stream.
+    pub(super) async fn server_time(&self, stream: &str) -> Result<Timestamp, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Told {
+            ts: Timestamp,
+        }
+        let told: Told = api(self, format!("STREAM.INFO.{stream}"), &json!({})).await?;
+        Ok(told.ts)
+    }
+
+    pub(super) async fn ensure(&self, config: Config) -> Result<Config, StreamsError> {
         let stream = config.name.clone();
         if let Some(info) = self.stream_info(&stream).await? {
             return Ok(info.config);
@@ -167,7 +188,7 @@ impl Nats {
         }
     }
 
-    async fn ensure_bucket(&self) -> Result<(), StreamsError> {
+    pub(super) async fn ensure_bucket(&self) -> Result<(), StreamsError> {
         let bucket = self.prefix().registry();
         if self.jetstream().get_key_value(&bucket).await.is_ok() {
             return Ok(());

@@ -125,8 +125,10 @@ pub fn encode_dead_letter(task: &Task, death: &Death) -> Encoded {
 
 /// A dead letter without its body: headers, stream and sequence, each value cut.
 pub fn encode_reference(task: &Task, death: &Death) -> Encoded {
-    let mut headers = context(task);
-    headers.retain(|(name, _)| name != RESUME && name != MODULES);
+    // The last module alone: a list that is cut would name one that doesn't exist.
+    let modules = task.modules.last().cloned().into_iter().collect();
+    let mut headers = context(&Task { modules, ..task.clone() });
+    headers.retain(|(name, _)| name != RESUME);
     headers.push((RESUME.to_owned(), "source".to_owned()));
     push_death(&mut headers, death);
     for (_, value) in &mut headers {

@@ -286,3 +286,68 @@ fn the_official_suite_passes() {
     assert!(wrong.is_empty(), "{} tests fail:\n{}", wrong.len(), wrong.join("\n"));
     assert!(unused.is_empty(), "these no longer fail: {unused:?}");
 }
+
+fn untrusted(schema: &Value) -> Result<Schema, String> {
+    Schema::untrusted(schema, "settings").map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_strangers_schema_may_refer_to_itself_but_not_run_in_a_circle() {
+    let shared = json!({"$id": "urn:x", "$defs": {"p": {"type": "string", "pattern": "^/"}},
+        "properties": {"a": {"$ref": "#/$defs/p"}, "b": {"items": {"$ref": "#/$defs/p"}}, "$ref": {"const": 1}}});
+    let schema = untrusted(&shared).unwrap();
+    assert!(schema.accepts(&json!({"a": "/x", "b": ["/y"]})));
+    assert!(!schema.accepts(&json!({"a": "x"})));
+    let doubling = |links: usize| {
+        let both = |next: usize| json!({"$ref": format!("#/$defs/{next}")});
+        let defs =
+            (0..links).map(|link| (link.to_string(), json!({"allOf": [both(link + 1), both(link + 1)]})));
+        let mut defs: serde_json::Map<_, _> = defs.collect();
+        defs.insert(links.to_string(), json!(true));
+        json!({"$defs": defs, "$ref": "#/$defs/0"})
+    };
+    assert!(untrusted(&doubling(8)).is_ok());
+    for (schema, said) in [
+        (json!({"$ref": "#"}), "at /$ref: it leads back to itself; a settings schema can't be recursive"),
+        (
+            json!({"$defs": {"a": {"not": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}),
+            "it leads back to itself",
+        ),
+        (doubling(40), "values, the most is 20000"),
+        (json!({"$ref": "other.json"}), "can only refer to itself"),
+        (json!({"$ref": "#/$defs/none"}), "at /$ref: nothing is there"),
+        (json!({"items": {"$dynamicRef": "#a"}}), "at /items/$dynamicRef: $dynamicRef is not allowed"),
+        (json!({"items": {"$id": "urn:other"}}), "at /items/$id: $id is not allowed"),
+        (json!({"pattern": "(a{1000}){1000}"}), "settings is not a JSON Schema: at /pattern"),
+        (json!({"type": "texst"}), "settings is not a JSON Schema: at /type"),
+    ] {
+        let error = untrusted(&schema).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_strangers_schema_has_few_patterns_and_levels() {
+    let patterns = |count: usize| json!({"allOf": vec![json!({"pattern": "a"}); count]});
+    assert!(untrusted(&patterns(64)).is_ok());
+    assert!(untrusted(&patterns(65)).unwrap_err().contains("more than 64 regular expressions"));
+    let deep = (0..200).fold(json!(true), |inner, _| json!({"not": inner}));
+    assert!(untrusted(&deep).unwrap_err().contains("more than 128 levels"));
+}
+
+#[test]
+fn all_objections_are_listed_and_unknown_members_stand_at_their_own_place() {
+    let schema = untrusted(&json!({"required": ["b"], "additionalProperties": false,
+        "properties": {"a": {"type": "array", "items": {"type": "string"}}, "b": {"enum": ["x", "y"]}}}))
+    .unwrap();
+    let mut found: Vec<_> =
+        schema.objections(&json!({"a": ["", 2], "c/d": 1})).iter().map(ToString::to_string).collect();
+    found.sort();
+    assert_eq!(
+        found,
+        ["\"b\" is a required property", "/a/1: 2 is not of type \"string\"", "/c~1d: is unknown"]
+    );
+    let many = vec![json!(1); 100];
+    assert_eq!(schema.objections(&json!({"a": many, "b": "x"})).len(), 20);
+    assert_eq!(schema.objections(&json!({"b": "x"})), []);
+}

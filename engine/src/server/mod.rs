@@ -1,10 +1,13 @@
-//! Health, metrics, and (later) the admin API, on an address of their own.
+//! Health, metrics and the admin API, on one address; and the receiver of `listen`.
 
+pub mod admin;
+mod connections;
 pub mod receiver;
+pub mod tls;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +20,9 @@ use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+pub use admin::{Access, AccessError, Admin, AdminError};
+pub use tls::{Tls, TlsError};
+
 use crate::worker::Engine;
 
 /// How often metrics are folded together.
@@ -25,7 +31,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// Why the address can't be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "can't listen on {address} for health and metrics; choose another with --listen (port 0: any free one)"
+    "can't listen on {address} for health, metrics and admin API; choose another with --listen (port 0: any free one)"
 )]
 pub struct ListenError {
     /// The address.
@@ -35,26 +41,43 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
-/// A bound address that does not answer yet: bound before intake, served once there is an engine.
-pub struct Listener {
-    listener: TcpListener,
-    address: SocketAddr,
+/// The engine that runs at present; none while there is none (`dev`, between two loads).
+#[derive(Clone, Default)]
+pub struct Current(Arc<RwLock<Option<Arc<Engine>>>>);
+
+impl Current {
+    /// Puts another one in its place.
+    pub fn set(&self, engine: Option<Arc<Engine>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = engine;
+    }
+
+    /// The one that runs.
+    pub fn get(&self) -> Option<Arc<Engine>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
-/// What the handlers need.
+/// A bound address that does not answer yet: bound before intake, served once there is an engine.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+}
+
+/// What the handlers of health and metrics need.
 #[derive(Clone)]
 struct Shared {
-    engine: Arc<Engine>,
+    engine: Current,
     metrics: PrometheusHandle,
 }
 
 impl Listener {
     /// Binds.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+    pub async fn bind(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Self, ListenError> {
         let bound = async {
-            let listener = TcpListener::bind(address).await?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
+            let socket = TcpListener::bind(address).await?;
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address, tls })
         };
         bound.await.map_err(|source| ListenError { address, source })
     }
@@ -64,19 +87,28 @@ impl Listener {
         self.address
     }
 
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Serves until `stop`.
-    pub async fn serve(self, engine: Arc<Engine>, metrics: PrometheusHandle, stop: CancellationToken) {
+    pub async fn serve(
+        self,
+        engine: Current,
+        metrics: PrometheusHandle,
+        admin: Arc<Admin>,
+        stop: CancellationToken,
+    ) {
         let upkeep = metrics.clone();
-        let router = Router::new()
+        let health = Router::new()
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(render))
             .with_state(Shared { engine, metrics });
-        let served = axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        let router = admin::with_problems(health.merge(admin::router(admin)));
         tokio::select! {
-            served = served => if let Err(error) = served {
-                tracing::warn!(%error, "health and metrics are not served any more");
-            },
+            () = connections::serve(self.socket, self.tls, router, stop) => {}
             never = keep_up(&upkeep) => match never {},
         }
     }
@@ -93,7 +125,13 @@ async fn keep_up(metrics: &PrometheusHandle) -> Infallible {
 }
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    let troubles = shared.engine.troubles();
+    let Some(engine) = shared.engine.get() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no engine runs: the pipeline files have problems\n".to_owned(),
+        );
+    };
+    let troubles = engine.troubles();
     if troubles.is_empty() {
         return (StatusCode::OK, "ready\n".to_owned());
     }

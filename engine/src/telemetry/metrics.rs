@@ -1,6 +1,9 @@
 //! Every metric, declared once, with unit and help.
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+
+/// Renders what was counted.
+pub use metrics_exporter_prometheus::PrometheusHandle as Handle;
 
 /// Messages taken from a source, `{pipeline}`.
 pub const EVENTS_RECEIVED: &str = "hookmill_events_received_total";
@@ -20,9 +23,12 @@ pub const EVENT_AGE: &str = "hookmill_event_age_seconds";
 pub const STEP_DURATION: &str = "hookmill_step_duration_seconds";
 /// Failed steps, `{pipeline,subscription,step,kind}`.
 pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
+/// Modules that took, or did not take, a running one's place, `{pipeline,subscription,step,result}`: `swapped`, or why not:
+/// `unresolved`, `unreadable`, `invalid`, `sample`, `refused`.
+pub const MODULE_SWAPS: &str = "hookmill_module_swaps_total";
 /// Tasks in a lane, `{pipeline,subscription}`.
 pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
-/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, `{pipeline,subscription}`.
+/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, `{pipeline,subscription}`.
 pub const LANE_STATE: &str = "hookmill_lane_state";
 /// Messages held by this engine.
 pub const IN_FLIGHT: &str = "hookmill_in_flight";
@@ -38,7 +44,7 @@ pub const DEAD_LETTERS_OLDEST: &str = "hookmill_dead_letters_oldest_seconds";
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 
 /// Installs the recorder for this process; the handle renders the Prometheus text format. Once only.
-pub fn install() -> PrometheusHandle {
+pub fn install() -> Handle {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .expect("there are buckets");
@@ -59,8 +65,9 @@ fn describe() {
     describe_histogram!(EVENT_AGE, metrics::Unit::Seconds, "from stored in the source to delivered");
     describe_histogram!(STEP_DURATION, metrics::Unit::Seconds, "length of one call of a step");
     describe_counter!(STEP_FAILURES, "steps that failed");
+    describe_counter!(MODULE_SWAPS, "modules that took, or did not take, a running one's place");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
-    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled");
+    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable");
     describe_gauge!(IN_FLIGHT, "messages held by this engine");
     describe_gauge!(WAITING, "tasks that wait for their next attempt");
     describe_gauge!(DEAD_LETTERS_OLDEST, metrics::Unit::Seconds, "age of the oldest dead letter");

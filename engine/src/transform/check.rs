@@ -2,7 +2,7 @@
 
 use super::bindings::hookmill::transform::types::{EventResult, Header, Output, ValueResult};
 use super::convert::Problem;
-use super::settings::size_text;
+use crate::model::size;
 
 /// Most HTTP headers of one output.
 const HEADERS_MAX: usize = 64;
@@ -47,7 +47,7 @@ pub(super) fn total_size(outputs: &[Output], max: u64) -> Result<(), Problem> {
         .map(|output| event_bytes(&output.event) + header_bytes(&output.headers))
         .sum::<usize>();
     let found = found as u64;
-    if found > max { Err(Problem::Size { found, max: size_text(max) }) } else { Ok(()) }
+    if found > max { Err(Problem::Size { found, max: size::text(max) }) } else { Ok(()) }
 }
 
 /// Names are lower-case tokens (RFC 9110, 5.6.2) and not reserved, values are printable ASCII.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::settings::size_text;
+use super::metadata::MetadataError;
+
 use crate::model::fault::{Code, Fault, Reason, Stage, Whose};
+use crate::model::size;
 
 /// Longest text of a guest that is passed on, in bytes.
 pub(super) const GUEST_TEXT_BYTES_MAX: usize = 512;
@@ -32,7 +34,7 @@ pub enum HostError {
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// More bytes than a module may have.
-    #[error("module {name} is {bytes} bytes, the limit is {}; strip debug information or build for size", size_text(*.max as u64))]
+    #[error("module {name} is {bytes} bytes, the limit is {}; strip debug information or build for size", size::text(*.max as u64))]
     TooLarge {
         /// The module.
         name: String,
@@ -114,6 +116,14 @@ pub enum ModuleError {
         /// Where the types differ.
         problem: String,
     },
+    /// What it says about itself is wrong.
+    #[error("module {name}: {problem}; `hookmill module annotate` writes it anew")]
+    Metadata {
+        /// The module.
+        name: String,
+        /// What is wrong.
+        problem: MetadataError,
+    },
 }
 
 /// Why a step can't be configured.
@@ -136,7 +146,7 @@ pub enum ConfigureError {
         problem: String,
     },
     /// `memory` is more than there can be.
-    #[error("memory = {:?} is more than the {:?} that all transforms share (limits.memory in hookmill.toml)", size_text(*.memory_bytes), size_text(*.max))]
+    #[error("memory = {:?} is more than the {:?} that all transforms share (limits.memory in hookmill.toml)", size::text(*.memory_bytes), size::text(*.max))]
     Memory {
         /// What the step asks for, in bytes.
         memory_bytes: u64,
@@ -177,17 +187,17 @@ impl Broken {
             Self::Memory { limit_bytes } => {
                 format!(
                     "it needs more than memory = {:?}; raise `memory` of the step",
-                    size_text(*limit_bytes)
+                    size::text(*limit_bytes)
                 )
             }
             Self::Table { elements_max } => format!("it needs a table of more than {elements_max} elements"),
             Self::Return { problem, output_bytes } => format!(
                 "what it returned can't be taken: {problem}; the limit is output = {:?}, raise `output` of the step if it is the size",
-                size_text(*output_bytes)
+                size::text(*output_bytes)
             ),
             Self::HostMemory { limit_bytes } => format!(
                 "all transforms together use limits.memory = {:?}; raise it in hookmill.toml",
-                size_text(*limit_bytes)
+                size::text(*limit_bytes)
             ),
             Self::HostInstances { instances, after } => format!(
                 "none of limits.instances = {instances} was free within {after:?}; raise it in hookmill.toml"

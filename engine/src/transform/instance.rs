@@ -14,6 +14,7 @@ use super::bindings::{Transform, TransformPre};
 use super::budget::{Meter, Queue};
 use super::errors::{Broken, guest_text};
 use super::limiter::{Limiter, MemoryBudget, Refused, TABLE_ELEMENTS_MAX};
+use super::watch::Watch;
 use crate::model::Timestamp;
 
 /// Longest time that making and configuring an instance may take together.
@@ -41,6 +42,8 @@ pub(super) struct Limits {
     pub(super) memory_bytes: u64,
     pub(super) output_bytes: u64,
     pub(super) queue: Queue,
+    /// Who looks on, if anybody does.
+    pub(super) watch: Option<Watch>,
 }
 
 /// What is behind a guest.
@@ -50,6 +53,7 @@ pub(super) struct State {
     meter: Arc<Meter>,
     log_bytes_left: usize,
     log_dropped: u32,
+    watch: Option<Watch>,
     /// Made at the first use: a guest that needs no WASI doesn't pay for it.
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
 }
@@ -75,6 +79,9 @@ impl log::Host for State {
             log::Level::Warn => "warn",
             log::Level::Error => "error",
         };
+        if let Some(watch) = &self.watch {
+            watch.log(level, guest_text(message.clone()));
+        }
         if tracing::enabled!(target: "guest", tracing::Level::DEBUG) {
             tracing::debug!(target: "guest", module = &*self.module, level, text = guest_text(message), "guest log");
         }
@@ -91,15 +98,18 @@ impl clock::Host for State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (ctx, table) = &mut **self.wasi.get_or_insert_with(|| Box::new(empty_wasi()));
+        let (ctx, table) = &mut **self.wasi.get_or_insert_with(|| Box::new(empty_wasi(self.watch.as_ref())));
         WasiCtxView { ctx, table }
     }
 }
 
-/// No files, no environment, no arguments, no sockets; output goes nowhere.
-fn empty_wasi() -> (WasiCtx, ResourceTable) {
+/// No files, no environment, no arguments, no sockets; output goes nowhere, or to who looks on.
+fn empty_wasi(watch: Option<&Watch>) -> (WasiCtx, ResourceTable) {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(false).allow_udp(false).max_random_size(WASI_RANDOM_BYTES_MAX);
+    if let Some(watch) = watch {
+        builder.stdout(watch.pipe()).stderr(watch.pipe());
+    }
     let mut table = ResourceTable::new();
     table.set_max_capacity(WASI_RESOURCES_MAX);
     (builder.build(), table)
@@ -128,8 +138,15 @@ impl Instance {
         let meter = Meter::new(limits.queue.clone());
         let limiter = Limiter::new(Arc::clone(&limits.memory), limits.memory_bytes);
         let log_bytes_left = LOG_BYTES_MAX;
-        let state =
-            State { module, limiter, meter: Arc::clone(&meter), log_bytes_left, log_dropped: 0, wasi: None };
+        let state = State {
+            module,
+            limiter,
+            meter: Arc::clone(&meter),
+            log_bytes_left,
+            log_dropped: 0,
+            watch: limits.watch.clone(),
+            wasi: None,
+        };
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|store| Ok(store.data().meter.next_slice()));
@@ -184,6 +201,9 @@ impl Instance {
 
     fn end(&mut self) {
         let state = self.store.data_mut();
+        if let Some(watch) = &state.watch {
+            watch.note_memory(state.limiter.used_bytes());
+        }
         let dropped = std::mem::take(&mut state.log_dropped);
         if dropped > 0 {
             tracing::debug!(target: "guest", module = &*state.module, dropped, "guest logged too much in one call");

@@ -12,20 +12,27 @@ mod budget;
 mod check;
 mod convert;
 mod errors;
+mod expect;
 mod host;
 mod imports;
 mod instance;
 mod limiter;
+pub mod metadata;
 mod module;
+mod sections;
 mod settings;
 mod step;
 mod ticker;
+mod watch;
 
 pub use errors::{ConfigureError, HostError, ModuleError};
+pub use expect::{Expect, ExpectError, Outcome};
 pub use host::Host;
+pub use metadata::{Metadata, MetadataError, Sample};
 pub use module::Module;
-pub use settings::{HostSettings, Isolation, Settings};
-pub use step::Step;
+pub use settings::{HostSettings, Isolation, MEMORY_BYTES, OUTPUT_BYTES, Settings, TIMEOUT, Unset};
+pub use step::{Step, Trial};
+pub use watch::{Seen, Watch};
 
 #[cfg(test)]
 mod testing;

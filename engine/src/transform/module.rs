@@ -13,6 +13,7 @@ use super::bindings::TransformPre;
 use super::errors::{ModuleError, guest_text};
 use super::imports;
 use super::instance::State;
+use super::metadata::{self, Metadata, MetadataError};
 
 /// A compiled module under the name it goes by. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(super) struct Compiled {
     /// `sha256:` and 64 hex digits over the bytes as they were given.
     pub(super) digest: Arc<str>,
     pub(super) pre: TransformPre<State>,
+    pub(super) metadata: Option<Metadata>,
 }
 
 impl Module {
@@ -48,6 +50,21 @@ impl Module {
     /// `name@sha256:…`.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What it says about itself.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.compiled.metadata.as_ref()
+    }
+
+    /// Names of what it exports and of what it imports, of each at most `max`.
+    pub fn surface(&self, max: usize) -> (Vec<String>, Vec<String>) {
+        let component = self.compiled.pre.instance_pre().component();
+        let (ty, engine) = (component.component_type(), component.engine());
+        let named = |name: &str| guest_text(name.to_owned());
+        let exports = ty.exports(engine).take(max).map(|(name, _)| named(name)).collect();
+        let imports = ty.imports(engine).take(max).map(|(name, _)| named(name)).collect();
+        (exports, imports)
     }
 
     pub(super) fn shared_name(&self) -> Arc<str> {
@@ -79,6 +96,12 @@ pub(super) fn compile(
     digest: Arc<str>,
 ) -> Result<Compiled, ModuleError> {
     let component = component_bytes(name, bytes)?;
+    let metadata = match metadata::read(bytes) {
+        Ok(metadata) => metadata,
+        // The compiler says better what is wrong with the file.
+        Err(MetadataError::Torn(_)) => None,
+        Err(problem) => return Err(ModuleError::Metadata { name: name.to_owned(), problem }),
+    };
     let component = Component::from_binary(engine, &component).map_err(|error| {
         let problem = chain(error.chain());
         ModuleError::Compile { name: name.to_owned(), problem }
@@ -90,7 +113,7 @@ pub(super) fn compile(
         ModuleError::Contract { name: name.to_owned(), problem }
     };
     let pre = linker.instantiate_pre(&component).and_then(TransformPre::new).map_err(contract)?;
-    Ok(Compiled { digest, pre })
+    Ok(Compiled { digest, pre, metadata })
 }
 
 /// What bytes are, by how they begin.
@@ -121,6 +144,11 @@ fn encode(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
         let (name, problem) = (name.to_owned(), guest_text(error.to_string()));
         ModuleError::Encode { name, problem, hint }
     };
+    // What takes the contract out trusts the lengths of sections, and panics where one is longer than the file.
+    wasmparser::validate(bytes).map_err(|error| {
+        let problem = guest_text(error.to_string());
+        ModuleError::Compile { name: name.to_owned(), problem }
+    })?;
     let (stripped, _) =
         wit_component::metadata::decode(bytes).map_err(|error| refused(&chain(error.chain()), ""))?;
     if stripped.is_none() {

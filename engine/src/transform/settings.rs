@@ -1,6 +1,18 @@
 //! What can be set: for the process ([`HostSettings`]) and for one step ([`Settings`]).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use super::metadata::Limits;
+
+/// What `timeout` of a step may be.
+pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
+
+/// What `memory` of a step may be, in bytes.
+pub const MEMORY_BYTES: RangeInclusive<u64> = (1 << 20)..=(4 << 30);
+
+/// What `output` of a step may be, in bytes.
+pub const OUTPUT_BYTES: RangeInclusive<u64> = (1 << 10)..=(64 << 20);
 
 /// Limits of the process (`[limits]` in `hookmill.toml`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +55,36 @@ pub struct Settings {
     pub output_bytes: u64,
     /// Whether events share an instance.
     pub isolation: Isolation,
+    /// Which of the limits nobody has set.
+    pub unset: Unset,
+}
+
+/// Limits that a pipeline file is silent about: what the module's metadata says of them counts before the default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unset {
+    /// `timeout`.
+    pub timeout: bool,
+    /// `memory`.
+    pub memory: bool,
+    /// `output`.
+    pub output: bool,
+}
+
+impl Settings {
+    /// With the module's limits where nobody has set any.
+    pub(super) fn or_of_module(mut self, limits: &Limits) -> Self {
+        let Unset { timeout, memory, output } = self.unset;
+        if let (true, Some(given)) = (timeout, limits.timeout) {
+            self.timeout = given;
+        }
+        if let (true, Some(given)) = (memory, limits.memory_bytes) {
+            self.memory_bytes = given;
+        }
+        if let (true, Some(given)) = (output, limits.output_bytes) {
+            self.output_bytes = given;
+        }
+        self
+    }
 }
 
 impl Default for Settings {
@@ -53,26 +95,7 @@ impl Default for Settings {
             memory_bytes: 128 << 20,
             output_bytes: 4 << 20,
             isolation: Isolation::Instance,
+            unset: Unset::default(),
         }
-    }
-}
-
-/// `67108864` as `64MiB`: the way sizes are written in a pipeline file.
-pub(super) fn size_text(bytes: u64) -> String {
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let whole = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size_text;
-
-    #[test]
-    fn sizes_read_as_they_are_written() {
-        assert_eq!(size_text(64 << 20), "64MiB");
-        assert_eq!(size_text(1 << 30), "1GiB");
-        assert_eq!(size_text(1536), "1536B");
-        assert_eq!(size_text(0), "0B");
     }
 }

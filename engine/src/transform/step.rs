@@ -3,17 +3,29 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::bindings::exports::hookmill::transform::handler;
 use super::bindings::hookmill::transform::types::Failure;
 use super::convert;
 use super::errors::{Broken, ConfigureError, guest_text};
+use super::expect::Outcome;
 use super::host::{Host, MEMORY_BYTES_MAX};
 use super::instance::{Instance, Limits, SETUP_TIMEOUT};
 use super::module::Module;
 use super::settings::{Isolation, Settings};
+use super::watch::Watch;
 use crate::model::fault::{Code, Fault, Reason, Stage, Whose};
 use crate::model::{Event, Verdict};
+
+/// What came of one event that was tried out.
+#[derive(Debug)]
+pub struct Trial {
+    /// What the module made of it.
+    pub outcome: Outcome,
+    /// How long the call took; without the time for a new instance.
+    pub took: Duration,
+}
 
 /// A transform step of a subscription. Calls may run side by side, each in an instance of its own.
 pub struct Step {
@@ -30,6 +42,29 @@ pub struct Step {
 impl Step {
     /// Makes a step, and its first instance, so that wrong settings are found before an event is.
     pub async fn new(host: Arc<Host>, module: Module, settings: Settings) -> Result<Self, ConfigureError> {
+        Self::make(host, module, settings, None).await
+    }
+
+    /// The same, looked at: what its guests log and print, and what they take.
+    pub async fn watched(
+        host: Arc<Host>,
+        module: Module,
+        settings: Settings,
+        watch: Watch,
+    ) -> Result<Self, ConfigureError> {
+        Self::make(host, module, settings, Some(watch)).await
+    }
+
+    async fn make(
+        host: Arc<Host>,
+        module: Module,
+        settings: Settings,
+        watch: Option<Watch>,
+    ) -> Result<Self, ConfigureError> {
+        let settings = match module.metadata() {
+            Some(metadata) => settings.or_of_module(&metadata.limits),
+            None => settings,
+        };
         let max = host.settings().memory_bytes.min(MEMORY_BYTES_MAX);
         if settings.memory_bytes > max {
             return Err(ConfigureError::Memory { memory_bytes: settings.memory_bytes, max });
@@ -39,6 +74,7 @@ impl Step {
             memory_bytes: settings.memory_bytes,
             output_bytes: settings.output_bytes,
             queue: host.queue(),
+            watch,
         };
         let idle = Arc::new(Idle::new());
         host.register(&idle);
@@ -58,17 +94,8 @@ impl Step {
 
     /// Runs one event. Takes at most [`Step::longest`]; dropping the future ends the guest.
     pub async fn apply(&self, event: &Event) -> Result<Verdict, Fault> {
-        let idle = if self.isolation == Isolation::Instance { self.idle.take() } else { None };
-        let mut instance = match idle {
-            Some(instance) => instance,
-            None => self.fresh().await.map_err(|broken| self.broken(&broken))?,
-        };
-        let extensions = convert::extensions(event);
-        let call = instance.apply(convert::event(event, &extensions));
-        let answer = match tokio::time::timeout(self.timeout, call).await {
-            Ok(answer) => answer.map_err(|broken| self.broken(&broken))?,
-            Err(_) => return Err(self.broken(&Broken::Timeout { doing: "the call", after: self.timeout })),
-        };
+        let mut instance = self.instance().await.map_err(|broken| self.broken(&broken))?;
+        let answer = self.call(&mut instance, event).await.map_err(|broken| self.broken(&broken))?;
         self.keep(instance);
         match answer {
             Ok(verdict) => convert::verdict(verdict, event, self.limits.output_bytes)
@@ -78,9 +105,55 @@ impl Step {
         }
     }
 
-    /// `name@sha256:…`.
-    pub fn module_label(&self) -> &str {
-        self.module.label()
+    /// Runs one event as [`Step::apply`] does, and says what came of it in the module's own words.
+    pub async fn try_out(&self, event: &Event) -> Trial {
+        let instance = self.instance().await;
+        let started = Instant::now();
+        let answer = match instance {
+            Ok(mut instance) => {
+                let answer = self.call(&mut instance, event).await;
+                if answer.is_ok() {
+                    self.keep(instance);
+                }
+                answer
+            }
+            Err(broken) => Err(broken),
+        };
+        let took = started.elapsed();
+        let outcome = match answer {
+            Ok(Ok(verdict)) => match convert::verdict(verdict, event, self.limits.output_bytes) {
+                Ok(verdict) => Outcome::Verdict(verdict),
+                Err(problem) => Outcome::Trap(format!("what it returned breaks the contract: {problem}")),
+            },
+            Ok(Err(Failure::Rejected(text))) => Outcome::Rejected(guest_text(text)),
+            Ok(Err(Failure::Retry(text))) => Outcome::Retry(guest_text(text)),
+            Err(broken) => Outcome::broken(&broken),
+        };
+        Trial { outcome, took }
+    }
+
+    async fn instance(&self) -> Result<Instance, Broken> {
+        let idle = if self.isolation == Isolation::Instance { self.idle.take() } else { None };
+        match idle {
+            Some(instance) => Ok(instance),
+            None => self.fresh().await,
+        }
+    }
+
+    async fn call(
+        &self,
+        instance: &mut Instance,
+        event: &Event,
+    ) -> Result<Result<handler::Verdict, handler::Failure>, Broken> {
+        let extensions = convert::extensions(event);
+        let call = instance.apply(convert::event(event, &extensions));
+        let timeout = Broken::Timeout { doing: "the call", after: self.timeout };
+        tokio::time::timeout(self.timeout, call).await.map_err(|_| timeout)?
+    }
+
+    /// The name that its module was loaded under.
+    pub fn module_name(&self) -> &str {
+        self.module.name()
     }
 
     /// The longest that [`Step::apply`] can take: a new instance, then the call.
@@ -99,8 +172,14 @@ impl Step {
             let answer = instance.configure(&self.configuration).await?;
             answer.map(|()| instance).map_err(|text| Broken::Settings(guest_text(text)))
         };
+        let started = Instant::now();
         match tokio::time::timeout(SETUP_TIMEOUT, setup).await {
-            Ok(done) => done,
+            Ok(done) => {
+                if let Some(watch) = &self.limits.watch {
+                    watch.note_setup(started.elapsed());
+                }
+                done
+            }
             Err(_) if waiting => {
                 let instances = self.host.settings().instances;
                 Err(Broken::HostInstances { instances, after: SETUP_TIMEOUT })

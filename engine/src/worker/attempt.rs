@@ -346,7 +346,7 @@ impl Engine {
         self.finish(ticket, lease).await;
         lane.counters.dead_lettered.increment(1);
         let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
-        tracing::warn!(%pipeline, %subscription, %reason, delivery_id = %task.delivery_id, error = fault.detail, "dead-lettered");
+        tracing::warn!(%pipeline, %subscription, %reason, delivery_id = %task.delivery_id, modules = task.modules.join(","), error = fault.detail, "dead-lettered");
     }
 
     /// The end is stored: the lease goes, then what is held is acknowledged.

@@ -228,8 +228,7 @@ impl Engine {
         let mut task = match decoded {
             Ok(task) => task,
             Err(error) => {
-                tracing::error!(%pipeline, %subscription, %error, "a task in a lane can't be read, the lane is left alone");
-                lane.set_unreadable();
+                self.leave_alone(&lane, &error).await;
                 return acker.nak().await;
             }
         };

@@ -134,6 +134,12 @@ impl Engine {
             // A lane that has been drained is in no answer any more.
             let count = counts.get(&subject).copied().unwrap_or(0);
             gauge!(names::LANE_BACKLOG, &labels).set(as_gauge(count));
+            if count == 0 && lane.is_unreadable() {
+                self.readable_again(&pipeline.name, subscription.as_str()).await;
+            }
+        }
+        if !counts.contains_key(&prefix.lane(pipeline.name.as_str(), "_")) {
+            self.whole_readable_again(&pipeline.name).await;
         }
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
@@ -204,7 +210,7 @@ impl Engine {
         } else {
             tracing::info!(%pipeline, %subscription, "circuit closed");
         }
-        if lane.is_stopped() {
+        if lane.is_stopped() || lane.is_unreadable() {
             return;
         }
         let registry = self.registry.clone();

@@ -13,6 +13,7 @@ use super::revision::{Force, overruled};
 use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, TURN_MAX, Turn};
 use super::{Engine, FLOOR_EVERY};
+use crate::model::fault::chain;
 use crate::model::{Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
 use crate::nats::pull::Lost;
 use crate::nats::{Delivered, Pull, PullEvent, tasks};
@@ -314,7 +315,10 @@ impl Engine {
         let task = match decoded {
             Ok(task) => task,
             Err(error) => {
-                tracing::error!(pipeline = %pipeline.name, subscription = token, %error, "a stored task can't be read, it is left in its lane");
+                match subscription.and_then(|name| self.lane_named(&pipeline.name, &name)) {
+                    Some(lane) => self.leave_alone(&lane, &error).await,
+                    None => self.whole_unreadable(&pipeline.name, &token, &error).await,
+                }
                 // What lies there already is let go of, not stored there once more: it comes again later.
                 if *place.stream == *self.nats.prefix().lanes() {
                     return;
@@ -360,13 +364,8 @@ impl Engine {
         }
     }
 
-    /// Puts a message that can't be read byte for byte into its lane and leaves that lane alone.
+    /// Puts a message that can't be read byte for byte into its lane.
     async fn park_bytes(&self, pipeline: &Pipeline, subscription: &str, message: SourceMessage, hold: Hold) {
-        if let Some(lane) =
-            Name::new(subscription).ok().and_then(|name| self.lane_named(&pipeline.name, &name))
-        {
-            lane.set_unreadable();
-        }
         let mut headers = message.headers;
         headers.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"));
         match self.storing.lane(pipeline.name.as_str(), subscription, (headers, message.body)).await {
@@ -488,16 +487,4 @@ async fn ack_first_if_told(_acker: &crate::nats::Acker) {}
 #[cfg(debug_assertions)]
 fn contains(body: &[u8], marker: &[u8]) -> bool {
     !marker.is_empty() && body.windows(marker.len()).any(|window| window == marker)
-}
-
-/// All causes of an error, joined.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

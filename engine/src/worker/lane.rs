@@ -281,7 +281,11 @@ impl Lane {
     }
 
     /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due.
+    /// What another engine, or an earlier run, could not read is none of it: this one looks for itself.
     pub fn restore(&self, record: &LaneRecord, now: Timestamp) {
+        if record.state == LaneMode::Unreadable {
+            return;
+        }
         let mut state = self.state();
         state.record = record.state;
         if record.state == LaneMode::Open {
@@ -290,13 +294,17 @@ impl Lane {
         }
     }
 
-    /// The registry's word on the lane. Circuits are each engine's own: another's opening says nothing here.
+    /// The registry's word on the lane. Circuits are each engine's own: another's opening says nothing here, nor does what
+    /// another can't read. No record any more means that somebody resumed the lane: it is read again.
     pub fn set_record(&self, record: Option<&LaneRecord>) {
         let mut state = self.state();
         let mode = record.map_or(LaneMode::Active, |record| record.state);
         // Somebody has looked at a disabled lane and resumes it: the outage that disabled it counts no longer.
         if mode == LaneMode::Paused || (state.record == LaneMode::Disabled && mode == LaneMode::Active) {
             state.circuit.reset();
+        }
+        if record.is_none() {
+            state.unreadable = false;
         }
         state.record = mode;
         drop(state);
@@ -308,17 +316,24 @@ impl Lane {
         matches!(self.state().record, LaneMode::Paused | LaneMode::Disabled)
     }
 
-    /// A task that this engine can't read lies in the lane: it is left alone.
-    pub fn set_unreadable(&self) {
-        self.state().unreadable = true;
+    /// A task that this engine can't read lies in the lane: it is left alone. True if that is news.
+    pub fn set_unreadable(&self) -> bool {
+        !std::mem::replace(&mut self.state().unreadable, true)
     }
 
-    /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled.
+    /// Whether this engine, or by the registry another one, leaves the lane alone.
+    pub fn is_unreadable(&self) -> bool {
+        let state = self.state();
+        state.unreadable || state.record == LaneMode::Unreadable
+    }
+
+    /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable.
     pub fn gauge(&self) -> u8 {
         let state = self.state();
         match (state.record, state.circuit.is_open(), state.spilling) {
             (LaneMode::Disabled, _, _) => 4,
             (LaneMode::Paused, _, _) => 3,
+            _ if state.unreadable => super::unreadable::GAUGE,
             (_, true, _) => 2,
             (_, false, true) => 1,
             (_, false, false) => 0,

@@ -12,12 +12,14 @@ mod held;
 mod housekeeping;
 mod intake;
 mod lane;
+mod modules;
 mod revision;
 mod running;
 mod storing;
 mod suspects;
+mod unreadable;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +31,7 @@ use self::answered::Answered;
 use self::health::{Health, Part};
 use self::held::Holds;
 use self::lane::Lane;
+pub use self::modules::TRIES_MAX;
 use self::revision::Force;
 use self::running::Running;
 use self::storing::Storing;
@@ -36,7 +39,7 @@ use self::suspects::Suspects;
 use crate::model::{Name, Next, Task, Timestamp};
 use crate::nats::registry::RegistryError;
 use crate::nats::streams::StreamsError;
-use crate::nats::{Nats, Registry};
+use crate::nats::{Modules, Nats, Registry, StoreError};
 use crate::pipeline::Pipeline;
 
 /// How often floors are kept and lanes looked for.
@@ -79,6 +82,9 @@ pub enum StartError {
     /// The bucket.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The record of what this engine uses.
+    #[error("what modules this engine uses can't be kept")]
+    Uses(#[source] StoreError),
     /// A source.
     #[error(transparent)]
     Source(#[from] crate::source::SourceError),
@@ -90,6 +96,7 @@ pub struct Engine {
     id: String,
     nats: Nats,
     registry: Registry,
+    modules: Modules,
     pipelines: Vec<Arc<Pipeline>>,
     lanes: HashMap<Name, HashMap<Name, Arc<Lane>>>,
     storing: Storing,
@@ -102,6 +109,8 @@ pub struct Engine {
     waiting: AtomicU64,
     /// Pipelines whose own lane is being drained.
     draining_whole: Mutex<HashSet<Name>>,
+    /// Pipelines whose own lane holds what this engine can't read.
+    unreadable_whole: Mutex<HashSet<Name>>,
     /// Whether it was said that dead letters age out soon.
     ages_out: AtomicBool,
     onlooker: Option<Onlooker>,
@@ -128,9 +137,6 @@ impl Engine {
             crate::source::prepare(&nats, &registry, &pipeline.name, &pipeline.source).await?;
         }
         let id = format!("{:016x}", rand::random::<u64>());
-        for pipeline in &pipelines {
-            revision::put(&registry, pipeline, &id).await?;
-        }
         let cut_off = CancellationToken::new();
         let mut lanes: HashMap<Name, HashMap<Name, Arc<Lane>>> = HashMap::new();
         let health = Health::default();
@@ -141,8 +147,13 @@ impl Engine {
                 let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
                 if let Some(record) = kept {
                     lane.restore(&record, Timestamp::now());
+                    unreadable::forget(&registry, &pipeline.name, subscription.name.as_str(), &record)
+                        .await?;
                 }
                 of_pipeline.insert(subscription.name.clone(), Arc::new(lane));
+            }
+            if let Some(record) = registry.lane(pipeline.name.as_str(), "_").await? {
+                unreadable::forget(&registry, &pipeline.name, "_", &record).await?;
             }
             health.expect(Part::Source(&pipeline.name));
             health.expect(Part::Due(&pipeline.name));
@@ -150,6 +161,7 @@ impl Engine {
         let engine = Arc::new(Self {
             id,
             storing: Storing::new(nats.clone(), cut_off.clone()),
+            modules: Modules::look(&nats),
             nats,
             registry,
             pipelines,
@@ -162,6 +174,7 @@ impl Engine {
             limits,
             waiting: AtomicU64::new(0),
             draining_whole: Mutex::default(),
+            unreadable_whole: Mutex::default(),
             ages_out: AtomicBool::new(false),
             onlooker,
             tracker: TaskTracker::new(),
@@ -169,15 +182,27 @@ impl Engine {
             stop: CancellationToken::new(),
             cut_off,
         });
-        engine.keep_house();
         for pipeline in &engine.pipelines {
-            let (force, in_force) = tokio::sync::watch::channel(Force::Ours);
-            let follow = engine.clone().follow_revision(pipeline.clone(), force);
-            engine.tracker.spawn(engine.stop.clone().run_until_cancelled_owned(follow));
-            engine.tracker.spawn(engine.clone().run_source(pipeline.clone(), in_force));
-            engine.tracker.spawn(engine.clone().run_due(pipeline.clone()));
+            // Before the sign of life that makes it count.
+            engine.store_uses(pipeline).await.map_err(StartError::Uses)?;
+            revision::put(&engine.registry, pipeline, &engine.id).await?;
         }
+        engine.keep_house();
+        engine.begin();
         Ok(engine)
+    }
+
+    /// Starts to follow and to take.
+    fn begin(self: &Arc<Self>) {
+        let follow = self.clone().follow_modules();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
+        for pipeline in &self.pipelines {
+            let (force, in_force) = tokio::sync::watch::channel(Force::Ours);
+            let follow = self.clone().follow_revision(pipeline.clone(), force);
+            self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
+            self.tracker.spawn(self.clone().run_source(pipeline.clone(), in_force));
+            self.tracker.spawn(self.clone().run_due(pipeline.clone()));
+        }
     }
 
     /// Stops intake, lets running attempts end within a deadline, keeps the floors.
@@ -214,6 +239,14 @@ impl Engine {
     /// Waits until every source is pulled from.
     pub async fn ready(&self) {
         self.health.ready().await;
+    }
+
+    /// Pipeline and subscription of every lane that this engine knows; `_`: a pipeline as a whole.
+    pub fn lane_names(&self) -> BTreeSet<(String, String)> {
+        let lanes = self.all_lanes();
+        let lanes = lanes.map(|lane| (lane.pipeline.name.to_string(), lane.subscription.name.to_string()));
+        let wholes = self.pipelines.iter().map(|pipeline| (pipeline.name.to_string(), "_".to_owned()));
+        lanes.chain(wholes).collect()
     }
 
     /// Messages held now.

@@ -15,13 +15,11 @@ use tokio::time::Instant;
 use super::Engine;
 use super::health::Part;
 use crate::model::Timestamp;
-use crate::nats::registry::{Registry, RegistryError, Revision, Sign};
+use crate::nats::registry::{GONE_AFTER, Registry, RegistryError, Revision, Sign};
 use crate::pipeline::Pipeline;
 
 /// How often an engine renews its sign of life.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// An engine without a renewal for this long is gone.
-pub const GONE_AFTER: Duration = Duration::from_secs(300);
 
 /// Whether a pipeline's file, as this engine has it, is in force.
 #[derive(Clone, PartialEq, Eq, Debug)]

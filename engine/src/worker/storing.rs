@@ -280,7 +280,8 @@ pub fn forms(task: &Task) -> impl Iterator<Item = Task> {
         (task.work != work).then(|| Task { work, http: fits.http.clone(), ..task.clone() })
     });
     let smallest = earlier.as_ref().unwrap_or(task).clone();
-    let bare = Task { last: None, modules: Vec::new(), ..smallest };
+    let modules = smallest.modules.last().cloned().into_iter().collect();
+    let bare = Task { last: None, modules, ..smallest };
     std::iter::once(task.clone()).chain(earlier).chain(std::iter::once(bare))
 }
 

@@ -1,5 +1,7 @@
 //! The other commands: what they print, and what they end with.
 
+mod module;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,8 +75,14 @@ async fn a_command_without_a_server_is_1_after_connect_timeout() {
 #[tokio::test]
 async fn init_makes_what_is_missing_and_changes_nothing_else() {
     let server = NatsServer::start().await;
-    let names =
-        ["HOOKMILL_EVENTS", "HOOKMILL_RETRIES", "HOOKMILL_LANES", "HOOKMILL_DLQ", "HOOKMILL_REGISTRY"];
+    let names = [
+        "HOOKMILL_EVENTS",
+        "HOOKMILL_RETRIES",
+        "HOOKMILL_LANES",
+        "HOOKMILL_DLQ",
+        "HOOKMILL_REGISTRY",
+        "HOOKMILL_MODULES",
+    ];
     for _ in 0..2 {
         let said = command(&server, &["init"]).await;
         assert_eq!((said.code, &*said.stdout, &*said.stderr), (0, &*(names.join("\n") + "\n"), ""));

@@ -1,3 +1,4 @@
+use async_nats::HeaderMap;
 use hookmill_tests::{Engine, behaviour, eventually};
 use serde_json::{Value, json};
 
@@ -18,8 +19,13 @@ async fn done(mill: &Mill, arguments: &[&str]) {
 
 /// Waits until the engine itself counts the lane as being in this state.
 async fn in_state(engine: &Engine, state: f64) {
+    lane_in_state(engine, "hook", state).await;
+}
+
+async fn lane_in_state(engine: &Engine, subscription: &str, state: f64) {
+    let label = format!("subscription=\"{subscription}\"");
     eventually(LATER, &format!("the lane is in state {state}"), || async {
-        let found = engine.metric("hookmill_lane_state", &["subscription=\"hook\""]).await;
+        let found = engine.metric("hookmill_lane_state", &[&label]).await;
         if (found - state).abs() < f64::EPSILON { Ok(()) } else { Err(found.to_string()) }
     })
     .await;
@@ -121,4 +127,96 @@ async fn a_lane_is_named_by_pipeline_and_subscription() {
             assert!(said.stderr.starts_with(&expected), "{said:?}");
         }
     }
+}
+
+/// Puts what only a newer engine could read into a lane, as that would; its sequence.
+async fn put_from_the_future(mill: &Mill, subscription: &str) -> u64 {
+    let mut headers = HeaderMap::new();
+    headers.insert("Hookmill-Task", "9");
+    let subject = format!("hookmill.lane.orders.{subscription}");
+    let ack = mill.jetstream.publish_with_headers(subject, headers, "?".into()).await.expect("it is sent");
+    let sequence = ack.await.expect("it is stored").sequence;
+    let client = mill.server.client().await;
+    client.publish("hookmill.nudge.orders", "".into()).await.expect("the engine is nudged");
+    client.flush().await.expect("the nudge is sent");
+    sequence
+}
+
+async fn take_away(mill: &Mill, sequence: u64) {
+    let stream = mill.jetstream.get_stream("HOOKMILL_LANES").await.expect("the stream is there");
+    assert!(stream.delete_message(sequence).await.expect("it is deleted"));
+}
+
+async fn listed_as(mill: &Mill, subscription: &str, state: &str) -> Value {
+    eventually(LATER, &format!("lane {subscription} is listed as {state}"), || async {
+        let found = lane(mill, subscription).await;
+        if found["state"] == state { Ok(found) } else { Err(found.to_string()) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_lane_with_a_task_of_an_unknown_format_says_so_and_is_read_again_when_resumed() {
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let engine = mill.engine().start().await;
+    let sequence = put_from_the_future(&mill, "hook").await;
+    in_state(&engine, 5.0).await;
+    let listed = listed_as(&mill, "hook", "unreadable").await;
+    let why =
+        "a task in it can't be read: task format \"9\" is not known to this engine (it knows 1); upgrade it";
+    assert_eq!((&listed["why"], &listed["backlog"]), (&json!(why), &json!(1)));
+    let said = |line: &hookmill_tests::engine::LogLine| {
+        line.message()
+            .starts_with("a stored task can't be read, its lane is left alone; `hookmill lane resume`")
+    };
+    let line = engine.wait_for_line("it is said", LATER, said).await;
+    assert_eq!(line.field("subscription"), Some(&json!("hook")));
+
+    // Resumed in vain: it is read, and left alone again.
+    done(&mill, &["lane", "resume", "orders/hook"]).await;
+    eventually(LATER, "it is said a second time", || async {
+        let times = engine.lines().iter().filter(|line| said(line)).count();
+        if times == 2 { Ok(()) } else { Err(times.to_string()) }
+    })
+    .await;
+    listed_as(&mill, "hook", "unreadable").await;
+
+    mill.publish(1..=3).await;
+    mill.holds("HOOKMILL_LANES", 4).await;
+    take_away(&mill, sequence).await;
+    done(&mill, &["lane", "resume", "orders/hook"]).await;
+    mill.delivered(1..=3).await;
+    in_state(&engine, 0.0).await;
+    assert_eq!(lane(&mill, "hook").await["state"], "active");
+}
+
+#[tokio::test]
+async fn an_unreadable_lane_that_somebody_else_has_emptied_needs_no_resuming() {
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let engine = mill.engine().start().await;
+    for subscription in ["hook", "_"] {
+        let sequence = put_from_the_future(&mill, subscription).await;
+        listed_as(&mill, subscription, "unreadable").await;
+        lane_in_state(&engine, subscription, 5.0).await;
+        take_away(&mill, sequence).await;
+        lane_in_state(&engine, subscription, 0.0).await;
+    }
+    listed_as(&mill, "hook", "active").await;
+    mill.publish(1..=1).await;
+    mill.delivered(1..=1).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_starts_looks_for_itself_whether_a_lane_can_be_read() {
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let mut engine = mill.engine().start().await;
+    let sequence = put_from_the_future(&mill, "hook").await;
+    listed_as(&mill, "hook", "unreadable").await;
+    mill.publish(1..=2).await;
+    mill.holds("HOOKMILL_LANES", 3).await;
+    engine.kill().await;
+    take_away(&mill, sequence).await;
+    engine.restart().await;
+    mill.delivered(1..=2).await;
+    listed_as(&mill, "hook", "active").await;
 }

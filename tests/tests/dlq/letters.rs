@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use hookmill_tests::{Engine, behaviour, events};
+use hookmill_tests::{Engine, NatsServer, PipelineFolder, behaviour, events};
 use serde_json::{Value, json};
 
-use crate::mill::{LATER, Mill, delivery_ids, retry};
+use crate::mill::{LATER, Mill, command, delivery_ids, retry};
 
 const GIVE_UP: &str = "[subscription.retry]\ngive_up_on = [400]";
 
@@ -39,7 +39,7 @@ async fn a_list_says_of_each_letter_what_when_where_and_why() {
     let letter = lines[1].as_object().expect("an object");
     let keys: BTreeSet<&str> = letter.keys().map(String::as_str).collect();
     let expected = "sequence time pipeline subscription reason error status attempts first_attempt delivery_id event \
-                    source resume bytes";
+                    source resume modules bytes";
     assert_eq!(keys, expected.split(' ').collect());
     let of = |key: &str| letter[key].clone();
     assert_eq!([of("pipeline"), of("subscription"), of("reason")], ["orders", "hook", "given_up"]);
@@ -181,4 +181,33 @@ async fn letters_are_discarded_only_when_it_is_meant() {
     assert_eq!((said.code, &*said.stderr), (0, "2 discarded\n"));
     mill.holds("HOOKMILL_DLQ", 0).await;
     assert_eq!(mill.endpoint.received(), 3, "none was sent again");
+}
+
+#[tokio::test]
+async fn before_there_are_streams_every_command_says_what_makes_them() {
+    let server = NatsServer::start().await;
+    let folder = PipelineFolder::new();
+    let path = folder.path().to_str().expect("a path of text").to_owned();
+    let (dlq, bucket) = ("HOOKMILL_DLQ", "KV_HOOKMILL_REGISTRY");
+    for (arguments, missing) in [
+        (&["dlq", "list"][..], format!("{dlq} is")),
+        (&["dlq", "show", "1"], format!("{dlq} is")),
+        (&["dlq", "redrive", "--all"], format!("{dlq}, HOOKMILL_LANES are")),
+        (&["dlq", "discard", "--all", "--yes"], format!("{dlq} is")),
+        (&["lane", "list", &path], format!("{bucket}, HOOKMILL_LANES, HOOKMILL_RETRIES are")),
+        (&["lane", "pause", "orders/hook"], format!("{bucket} is")),
+        (&["lane", "resume", "orders/hook"], format!("{bucket} is")),
+    ] {
+        let said = command(&server, arguments).await;
+        let expected = format!(
+            "error: {missing} not there: no engine has run on this NATS server with the prefix \"hookmill\"\n\
+             hint: `hookmill init` makes all streams; or name another server (--nats) or --prefix\n"
+        );
+        assert_eq!((said.code, &*said.stdout, &*said.stderr), (1, "", &*expected), "{arguments:?}");
+    }
+    assert_eq!(command(&server, &["init"]).await.code, 0);
+    let said = command(&server, &["dlq", "list"]).await;
+    assert_eq!((said.code, &*said.stdout, &*said.stderr), (0, "", "0 dead letters\n"));
+    let other = command(&server, &["dlq", "list", "--prefix", "other"]).await;
+    assert!(other.stderr.starts_with("error: OTHER_DLQ is not there"), "{other:?}");
 }

@@ -47,7 +47,11 @@ pub fn retry(waits: usize) -> String {
 impl Mill {
     /// With these lines in the pipeline file.
     pub async fn new(behaviour: Behaviour, source: &str, deliver: &str) -> Self {
-        let server = NatsServer::start().await;
+        Self::on(NatsServer::start().await, behaviour, source, deliver).await
+    }
+
+    /// The same with a server of one's own.
+    pub async fn on(server: NatsServer, behaviour: Behaviour, source: &str, deliver: &str) -> Self {
         let jetstream = server.jetstream().await;
         events::make_source_stream(&jetstream).await;
         let endpoint = Endpoint::start(behaviour).await;

@@ -200,7 +200,7 @@ async fn an_address_in_use_is_an_error_before_anything_is_made() {
     let path = folder.path().to_str().expect("a path of text");
     let said = command(&server, &["run", path, "--listen", &taken.0.to_string()]).await;
     let expected = format!(
-        "can't listen on {} for health and metrics; choose another with --listen (port 0: any free one): Address already in use",
+        "can't listen on {} for health, metrics and admin API; choose another with --listen (port 0: any free one): Address already in use",
         taken.0
     );
     assert!(error(&said).starts_with(&expected), "{said:?}");

@@ -101,7 +101,7 @@ fn members_of_text(json: &[u8]) -> usize {
     count
 }
 
-export_transform!(Redact);
+export_transform!(Redact, metadata = "../metadata.json");
 
 #[cfg(test)]
 mod tests {

@@ -82,7 +82,7 @@ impl Transform for Reshape {
     }
 }
 
-export_transform!(Reshape);
+export_transform!(Reshape, metadata = "../metadata.json");
 
 #[cfg(test)]
 mod tests;

@@ -149,7 +149,7 @@ fn headers(raw: &Map<String, Value>) -> Result<Vec<(String, String)>, String> {
     raw.iter().map(header).collect()
 }
 
-export_transform!(Route);
+export_transform!(Route, metadata = "../metadata.json");
 
 #[cfg(test)]
 mod tests;

@@ -78,9 +78,30 @@ pub trait Transform: Sized + 'static {
 
 /// Makes a [`Transform`] the one that this module exports. Once in a crate of type `cdylib`; does nothing on targets
 /// other than WebAssembly.
+///
+/// `metadata` is what the module says about itself: a JSON file, named from the source file, with `description`,
+/// `settings` (their JSON Schema), `samples` and `limits`. It is put into the module as it is; `hookmill module test`
+/// checks it.
+///
+/// ```ignore
+/// export_transform!(Stamp, metadata = "../metadata.json");
+/// ```
 #[macro_export]
 macro_rules! export_transform {
-    ($transform:ty) => {
+    ($transform:ty, metadata = $path:literal $(,)?) => {
+        $crate::export_transform!($transform);
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            // The attribute is unsafe where a section of that name means something to a linker; to this one none does.
+            #[used]
+            #[unsafe(link_section = "hookmill:metadata")]
+            static METADATA: [u8; include_bytes!($path).len()] = *include_bytes!($path);
+        };
+        // A file that is missing is missed in tests already.
+        #[cfg(not(target_family = "wasm"))]
+        const _: &[u8] = include_bytes!($path);
+    };
+    ($transform:ty $(,)?) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
             type Exported = $crate::guest::Exported<$transform>;

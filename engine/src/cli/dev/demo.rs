@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::args::{DevArgs, Global, Mode};
 use super::super::output::table;
+use super::super::steps::{Source, Strictness};
 use super::super::{Failure, assemble, listen, publish};
 use super::nats_server::NatsServer;
 use super::{clock, line};
-use crate::config::checked;
+use crate::config::{self, checked};
 use crate::deliver::signature::Key;
 use crate::model::{Next, TypePatterns};
-use crate::nats::Nats;
 use crate::nats::letters::Selection;
+use crate::nats::{Modules, Nats};
 use crate::server::receiver::{Received, Receiver, Settings, Signature};
 use crate::worker::{Onlooker, Seen};
 
@@ -59,7 +60,10 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     let (happened, mut happening) = mpsc::channel(SHOWN_MAX);
     let stop = CancellationToken::new();
     let mut receivers = receivers(&root, &happened, &stop).await?;
-    let prepared = assemble::prepare(&args.paths.paths, &process).await?;
+    let loaded = config::load(&args.paths.paths);
+    let source = Source::Open(Modules::look(&nats));
+    let prepared =
+        assemble::prepare(loaded, &assemble::host(&process)?, &source, Strictness::Lenient).await?;
     if !prepared.loaded.problems.is_empty() {
         return Err(assemble::say(&prepared.loaded.problems, global.json));
     }

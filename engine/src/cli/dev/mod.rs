@@ -8,15 +8,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use self::nats_server::NatsServer;
 use self::watch::Watch;
 use super::args::{DevArgs, Global};
 use super::run::Signals;
+use super::serving::{Serving, Taken};
+use super::steps::{Source, Strictness};
 use super::{Failure, assemble};
-use crate::config::Process;
+use crate::config::{self, Process};
 use crate::egress;
 use crate::model::{Filtered, Next, Timestamp};
-use crate::nats::Nats;
+use crate::nats::{Modules, Nats};
+use crate::server::Current;
+use crate::telemetry::metrics;
+use crate::transform::Host;
 use crate::worker::{Engine, Limits, Onlooker, Seen};
 
 /// How long running attempts may take to end when the files have changed.
@@ -27,43 +34,81 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
         return demo::play(global, &args).await;
     }
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
+    let metrics = metrics::install();
     let mut process = assemble::process(global)?;
+    let settings = Serving::settings(&process)?;
+    let host = assemble::host(&process)?;
     let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(".hookmill"));
     let server = NatsServer::start(&folder, Some(4222)).await?;
     process.nats.url = server.url().to_owned();
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;
+    nats.ensure_streams(process.limits.lane).await.map_err(|error| Failure::failed(&error))?;
+    let source = Source::Open(Modules::look(&nats));
+    let taken = if args.listen.is_some() { Taken::Fail } else { Taken::Another };
+    let serving = Serving::bind(&process, settings, args.listen, taken).await?;
+    let (current, admin) = (Current::default(), serving.url());
+    let served = serving.open(&nats, &host, current.clone(), metrics, CancellationToken::new()).await?;
     println!("nats-server at {} keeps its events in {}", server.url(), folder.display());
-    loop {
-        let prepared = assemble::prepare(&args.paths.paths, &process).await?;
-        let mut watch =
-            Watch::start(&args.paths.paths, &prepared.loaded).map_err(|error| Failure::failed(&error))?;
-        let engine = if prepared.loaded.problems.is_empty() {
-            let engine = start(&nats, &process, prepared, Some(Box::new(show))).await?;
-            invite(&args, server.url());
-            Some(engine)
-        } else {
-            assemble::say(&prepared.loaded.problems, false);
-            eprintln!("waiting for the files to change");
-            None
-        };
-        let again = tokio::select! {
-            () = watch.changed() => true,
-            () = signals.next() => false,
-        };
-        if again {
-            println!("files changed, loading them again");
-        }
-        let deadline = if again { RELOAD_DEADLINE } else { Duration::from_secs(10) };
-        if let Some(engine) = engine {
-            tokio::select! {
-                () = engine.shut_down(deadline) => {}
-                () = signals.next() => return Err(Failure::Said(130)),
+    println!("health, metrics and admin API at {admin}");
+    let dev = Dev { args, process, nats, host, source, current };
+    tokio::select! {
+        ended = dev.reload_until_stopped(&mut signals, server.url()) => {
+            if ended.is_ok() {
+                server.stop().await;
             }
+            ended
         }
-        if !again {
-            server.stop().await;
-            return Ok(());
+        () = served => Err(Failure::Failed("health, metrics and admin API can't be served any more".to_owned())),
+    }
+}
+
+/// What stays while the files change.
+struct Dev {
+    args: DevArgs,
+    process: Process,
+    nats: Nats,
+    host: Arc<Host>,
+    source: Source,
+    current: Current,
+}
+
+impl Dev {
+    async fn reload_until_stopped(&self, signals: &mut Signals, url: &str) -> Result<(), Failure> {
+        let Self { args, process, nats, host, source, current } = self;
+        loop {
+            let loaded = config::load(&args.paths.paths);
+            let prepared = assemble::prepare(loaded, host, source, Strictness::Lenient).await?;
+            let mut watch =
+                Watch::start(&args.paths.paths, &prepared.loaded).map_err(|error| Failure::failed(&error))?;
+            let engine = if prepared.loaded.problems.is_empty() {
+                let engine = start(nats, process, prepared, Some(Box::new(show))).await?;
+                current.set(Some(engine.clone()));
+                invite(args, url);
+                Some(engine)
+            } else {
+                assemble::say(&prepared.loaded.problems, false);
+                eprintln!("waiting for the files to change");
+                None
+            };
+            let again = tokio::select! {
+                () = watch.changed() => true,
+                () = signals.next() => false,
+            };
+            if again {
+                println!("files changed, loading them again");
+            }
+            let deadline = if again { RELOAD_DEADLINE } else { Duration::from_secs(10) };
+            current.set(None);
+            if let Some(engine) = engine {
+                tokio::select! {
+                    () = engine.shut_down(deadline) => {}
+                    () = signals.next() => return Err(Failure::Said(130)),
+                }
+            }
+            if !again {
+                return Ok(());
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::config::Loaded;
+use crate::model::Reference;
 
 /// What an editor does in one go arrives as several events.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -38,7 +39,11 @@ impl Watch {
             add(path);
         }
         let subscriptions = loaded.pipelines.iter().flat_map(|pipeline| &pipeline.subscriptions);
-        subscriptions.flat_map(|subscription| &subscription.steps).for_each(|step| add(&step.reference));
+        for step in subscriptions.flat_map(|subscription| &subscription.steps) {
+            if let Reference::File(path) = &step.reference {
+                add(path);
+            }
+        }
         for folder in &folders {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }

@@ -1,5 +1,6 @@
 //! Which addresses are reached, over which connections. The peers are real sockets on loopback.
 
+mod exchange;
 mod refused;
 pub(crate) mod support;
 

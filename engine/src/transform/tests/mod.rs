@@ -3,5 +3,6 @@
 mod calls;
 mod guests;
 mod limits;
+mod metadata;
 mod modules;
 mod wasi;

@@ -149,6 +149,18 @@ fn a_handler_of_another_shape_is_refused() {
     assert!(error.to_string().contains("configure") || error.to_string().contains("apply"), "{error}");
 }
 
+/// Cut off anywhere: its last section is said to go on beyond the end of the file.
+#[test]
+fn a_core_module_that_is_cut_off_is_refused() {
+    let whole = Guest::keep().core();
+    let host = host();
+    for length in 8..whole.len() {
+        let error = host.load("m", &whole[..length]).unwrap_err();
+        let named = matches!(error, ModuleError::Compile { .. } | ModuleError::NoContract { .. });
+        assert!(named, "{length}: {error}");
+    }
+}
+
 #[test]
 fn a_module_has_a_largest_size() {
     let host = Host::new(HostSettings { module_bytes_max: 1 << 10, instances: 1, ..HostSettings::default() })

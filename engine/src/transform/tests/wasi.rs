@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::testing::{Guest, embed_world, event, host, patient};
-use super::super::{Settings, Step};
+use super::super::{Settings, Step, Watch};
 use crate::model::fault::Code;
 use crate::model::{Fault, Verdict};
 
@@ -63,4 +63,37 @@ async fn a_guest_that_spins_after_a_sleep_is_stopped() {
     let both = "(call $block (call $soon (i64.const 400000000))) (loop $l (br $l))";
     let fault = apply(both, Duration::from_millis(600)).await.unwrap_err();
     assert_eq!(fault.code, Code::StepTimeout);
+}
+
+#[tokio::test]
+async fn what_a_guest_prints_is_seen_by_who_looks_on_and_bounded() {
+    let packages = [
+        "package wasi:io@0.2.0; interface error { resource error; }
+           interface streams { use error.{error}; variant stream-error { last-operation-failed(error), closed }
+             resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; } }",
+        "package wasi:cli@0.2.0; interface stderr { use wasi:io/streams@0.2.0.{output-stream};
+           get-stderr: func() -> output-stream; }",
+        "package test:guest; world guest { include hookmill:transform/transform@0.1.0;
+           import wasi:io/streams@0.2.0; import wasi:cli/stderr@0.2.0; }",
+    ];
+    let imports = r#"
+      (import "wasi:cli/stderr@0.2.0" "get-stderr" (func $stderr (result i32)))
+      (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+        (func $write (param i32 i32 i32 i32)))"#;
+    let guest = Guest::keep()
+        .apply("(call $write (call $stderr) (i32.const 64) (i32.const 4096) (i32.const 512))")
+        .more(r#"(data (i32.const 64) "boom")"#);
+    let host = host();
+    let module = host.load("guest", &embed_world(&guest.text(imports), &packages)).unwrap();
+    let watch = Watch::default();
+    let step = Step::watched(host, module, patient(), watch.clone()).await.unwrap();
+    assert!(step.try_out(&event()).await.outcome.is_verdict());
+    let printed = watch.take().printed;
+    assert!(printed.starts_with("boom") && printed.len() == 4096, "{}", printed.len());
+    let mut more = 0;
+    for _ in 0..100 {
+        step.try_out(&event()).await;
+        more += watch.take().printed.len();
+    }
+    assert_eq!(more, 60 << 10, "64 KiB in all");
 }

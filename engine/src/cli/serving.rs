@@ -1,0 +1,112 @@
+//! The address of health, metrics and admin API, for `run` and `dev`.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use super::output::chain;
+use crate::config::Process;
+use crate::nats::Nats;
+use crate::server::{Access, Admin, Current, Listener, Tls};
+use crate::telemetry::metrics;
+use crate::transform::Host;
+
+/// A bound address, and what is needed to answer there.
+pub(crate) struct Serving {
+    listener: Listener,
+    tls: Option<Arc<Tls>>,
+    access: Access,
+    rate: u32,
+}
+
+/// What to do about an address that somebody else listens on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is an error.
+    Fail,
+    /// Another port will do.
+    Another,
+}
+
+impl Serving {
+    /// Reads tokens and certificate. What is wrong with them is wrong configuration.
+    pub(crate) fn settings(process: &Process) -> Result<(Access, Option<Arc<Tls>>), Failure> {
+        let access = Access::new(process.tokens.clone()).map_err(|error| Failure::Usage(chain(&error)))?;
+        let tls = process.admin.certificate.clone().map(|(cert, key)| Tls::load(cert, key)).transpose();
+        let tls = tls.map_err(|error| Failure::Usage(format!("[admin]: {}", chain(&error))))?;
+        Ok((access, tls))
+    }
+
+    /// Binds.
+    pub(crate) async fn bind(
+        process: &Process,
+        (access, tls): (Access, Option<Arc<Tls>>),
+        listen: Option<SocketAddr>,
+        taken: Taken,
+    ) -> Result<Self, Failure> {
+        let address = listen.unwrap_or(process.listen);
+        let bound = Listener::bind(address, tls.clone()).await;
+        let bound = match bound {
+            Err(error) if taken == Taken::Another && error.source.kind() == ErrorKind::AddrInUse => {
+                Listener::bind(SocketAddr::new(address.ip(), 0), tls.clone()).await
+            }
+            bound => bound,
+        };
+        let listener = bound.map_err(|error| Failure::failed(&error))?;
+        Ok(Self { listener, tls, access, rate: process.admin.rate })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// As a client calls it.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.listener.scheme(), self.address())
+    }
+
+    /// The certificate, to be read again.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
+    /// Says what others can and can't do with an address that they can reach.
+    pub(crate) fn warn(&self) {
+        let address = self.address();
+        if address.ip().is_loopback() {
+            return;
+        }
+        if self.access.is_local() {
+            tracing::warn!(
+                %address,
+                "the admin API answers nobody but clients on this machine, because hookmill.toml has no [[token]]; \
+                 health and metrics answer everybody"
+            );
+        } else if self.tls.is_none() {
+            tracing::warn!(
+                %address,
+                "tokens of the admin API are readable on their way to this address; give [admin] a cert and a key, or \
+                 let a proxy speak TLS"
+            );
+        }
+    }
+
+    /// Opens what the API is about, and gives back what serves it until `stop`.
+    pub(crate) async fn open(
+        self,
+        nats: &Nats,
+        host: &Arc<Host>,
+        engine: Current,
+        metrics: metrics::Handle,
+        stop: CancellationToken,
+    ) -> Result<impl Future<Output = ()> + use<>, Failure> {
+        let Self { listener, access, rate, .. } = self;
+        let admin = Admin::open(nats.clone(), Arc::clone(host), access, rate, engine.clone()).await;
+        let admin = admin.map_err(|error| Failure::failed(&error))?;
+        Ok(listener.serve(engine, metrics, admin, stop))
+    }
+}
