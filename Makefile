@@ -36,6 +36,7 @@ lint: ## format, clippy, import rules
 
 test: setup peers lint build ## everything: set-up, lint, build, all tests
 	$(CARGO) test --manifest-path transforms/Cargo.toml
+	target/debug/hookmill test pipelines
 	$(CARGO) test --workspace
 
 bench: setup ## measure (release build): each stage alone, and the end-to-end ratios

@@ -115,7 +115,12 @@ fn task() -> Task {
     Task {
         key: TaskKey::derive(&source, &pipeline, subscription.as_str(), &path),
         delivery_id: DeliveryId::derive(&event.source, &event.id, &pipeline, subscription.as_str(), &path),
-        event: EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone() },
+        event: EventRef {
+            id: event.id.clone(),
+            source: event.source.clone(),
+            ty: event.ty.clone(),
+            time: None,
+        },
         pipeline,
         subscription: Some(subscription),
         work: Work::Step(0, event.clone()),

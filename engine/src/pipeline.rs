@@ -18,7 +18,7 @@ use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
 use crate::lane::{Policy, Rate, circuit};
 use crate::model::{
-    Again, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
+    Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
     SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
 };
 use crate::source;
@@ -38,7 +38,7 @@ const HOPS: &str = "Hookmill-Hops";
 /// Where a subscription's events go.
 pub enum Target {
     /// A webhook.
-    Webhook(Endpoint),
+    Webhook(Box<Endpoint>),
     /// A NATS subject.
     Publish(Publisher),
 }
@@ -170,9 +170,9 @@ pub enum Admitted {
 
 /// The world outside, handed in.
 #[derive(Clone, Copy)]
-pub struct Moment {
+pub struct Moment<'c> {
     /// Tells the time.
-    pub clock: fn() -> Timestamp,
+    pub clock: &'c Clock,
     /// An even random number in `0..1`, for jitter.
     pub draw: f64,
 }
@@ -329,10 +329,10 @@ impl Pipeline {
     }
 
     /// Makes one attempt at a task: the steps that are left, then the delivery.
-    pub async fn advance(&self, subscription: &Subscription, task: Task, moment: Moment) -> Next {
+    pub async fn advance(&self, subscription: &Subscription, task: Task, moment: Moment<'_>) -> Next {
         let mut task = task;
         task.attempt += 1;
-        task.first_attempt.get_or_insert_with(moment.clock);
+        task.first_attempt.get_or_insert_with(|| moment.clock.now());
         task.left = None;
         let mut splits_passed = match task.work {
             Work::Step(0, _) => 0,
@@ -345,7 +345,7 @@ impl Pipeline {
                     let sent = match &subscription.target {
                         Target::Webhook(endpoint) => {
                             let traceparent = task.traceparent.as_deref();
-                            let now = (moment.clock)();
+                            let now = moment.clock.now();
                             endpoint.send(finished, &task.delivery_id, traceparent, now).await.map(Some)
                         }
                         Target::Publish(publisher) => publisher.send(finished, &task).await.map(|()| None),
@@ -367,9 +367,10 @@ impl Pipeline {
             };
             let module = step.fitted();
             task.worked_on_by(module.label());
-            let began = (moment.clock)();
-            let applied = module.apply(&event).await;
-            measure(self, subscription, at, (moment.clock)().since(began), &applied);
+            let began = moment.clock.now();
+            // In a box: the way of an event without steps needn't have room for a call.
+            let applied = Box::pin(module.apply(&event)).await;
+            measure(self, subscription, at, moment.clock.now().since(began), &applied);
             match applied {
                 Ok(Verdict::Keep) => task.work = Work::Step(at + 1, event),
                 Ok(Verdict::Replace(output)) => follow(&mut task, at, output),
@@ -417,7 +418,7 @@ fn follow(task: &mut Task, at: u16, output: Output) {
         task.http.retain(|(have, _)| *have != name);
         task.http.push((name, value));
     }
-    task.event = event_ref(&output.event);
+    task.event = EventRef { time: task.event.time, ..event_ref(&output.event) };
     task.work = Work::Step(at + 1, Arc::new(output.event));
 }
 
@@ -458,13 +459,15 @@ pub fn failed(
     task: Task,
     fault: Fault,
     step: Option<(OnError, u16)>,
-    moment: Moment,
+    moment: Moment<'_>,
 ) -> Next {
     let reason = match fault.again {
         Again::Never(reason) => reason,
         Again::Later { after, exhausted } => {
             match subscription.retry.next(task.attempt, after, moment.draw) {
-                Some(wait) => return Next::Wait(task.with_fault(&fault), (moment.clock)().plus(wait), fault),
+                Some(wait) => {
+                    return Next::Wait(task.with_fault(&fault), moment.clock.now().plus(wait), fault);
+                }
                 None => exhausted,
             }
         }
@@ -486,7 +489,8 @@ pub fn failed(
 }
 
 fn event_ref(event: &Event) -> EventRef {
-    EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone() }
+    let time = event.time.as_deref().and_then(Timestamp::parse);
+    EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone(), time }
 }
 
 /// The event's trace context: its `traceparent` extension (Distributed Tracing extension), else the message's header.

@@ -1,7 +1,7 @@
 //! The built program as a child process: `hookmill run`, its log, its metrics; and its other commands, run to their end.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -349,15 +349,47 @@ pub async fn hookmill(arguments: &[&str]) -> Said {
     run_to_end("hookmill", command).await
 }
 
+/// Runs the built program to its end, with `input` on its standard input.
+pub async fn hookmill_reading(arguments: &[&str], input: &str) -> Said {
+    let mut command = bound_command(built_program());
+    command.args(arguments);
+    read_to_end("hookmill", command, COMMAND_MAX, Stdio::piped(), input).await
+}
+
+/// Runs the built program to its end at a terminal of its own, where somebody types `typed`.
+pub async fn hookmill_at_terminal(arguments: &[&str], typed: &str) -> Said {
+    let terminal = nix::pty::openpty(None, None).expect("a pseudo terminal");
+    let mut keyboard = std::fs::File::from(terminal.master);
+    // It is kept by the terminal until somebody reads.
+    keyboard.write_all(typed.as_bytes()).expect("a terminal can be typed at");
+    let mut command = bound_command(built_program());
+    command.args(arguments);
+    read_to_end("hookmill", command, COMMAND_MAX, Stdio::from(terminal.slave), "").await
+}
+
 /// Runs any command, called `name` in messages, to its end, with nothing on its input.
 pub async fn run_to_end(name: &str, command: Command) -> Said {
     run_within(name, command, COMMAND_MAX).await
 }
 
 /// The same with a longest time of one's own.
-pub async fn run_within(name: &str, mut command: Command, deadline: Duration) -> Said {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub async fn run_within(name: &str, command: Command, deadline: Duration) -> Said {
+    read_to_end(name, command, deadline, Stdio::null(), "").await
+}
+
+async fn read_to_end(
+    name: &str,
+    mut command: Command,
+    deadline: Duration,
+    stdin: Stdio,
+    input: &str,
+) -> Said {
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (process, pipes) = Process::spawn(name, command).expect("the command can be started");
+    if let Some(mut stdin) = pipes.stdin {
+        // Far less than a pipe holds. A command that ends without reading it breaks the pipe.
+        let _ = stdin.write_all(input.as_bytes());
+    }
     let stdout = read_all(pipes.stdout.expect("asked for"));
     let stderr = read_all(pipes.stderr.expect("asked for"));
     let code = exit_code(process.wait(deadline).await);

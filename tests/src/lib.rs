@@ -20,7 +20,7 @@ pub mod stamp;
 
 pub use cable::Cable;
 pub use endpoint::{Endpoint, Reply, Request, behaviour};
-pub use engine::{Engine, EngineOptions, hookmill};
+pub use engine::{Engine, EngineOptions, hookmill, hookmill_at_terminal, hookmill_reading};
 pub use eventually::eventually;
 pub use folder::PipelineFolder;
 pub use nats_server::{NatsOptions, NatsServer};

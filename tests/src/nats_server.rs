@@ -25,9 +25,21 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct NatsOptions {
     max_payload: Option<usize>,
     user: Option<(String, String)>,
+    client: Option<ClientOptions>,
     /// Most bytes that JetStream may store.
     file_store_max: Option<u64>,
     extra: String,
+}
+
+/// How the harness itself connects to a server that asks for more than a user and a password.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// Certificates to trust (PEM).
+    pub ca: Option<PathBuf>,
+    /// Its own certificate and key (PEM).
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The text of a credentials file.
+    pub credentials: Option<String>,
 }
 
 impl NatsOptions {
@@ -42,6 +54,13 @@ impl NatsOptions {
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Connects like this.
+    #[must_use]
+    pub fn client(mut self, client: ClientOptions) -> Self {
+        self.client = Some(client);
         self
     }
 
@@ -150,11 +169,21 @@ impl NatsServer {
     }
 
     fn connect_options(&self) -> async_nats::ConnectOptions {
-        let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(5));
-        match &self.options.user {
-            Some((name, password)) => options.user_and_password(name.clone(), password.clone()),
-            None => options,
+        let mut options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(5));
+        if let Some((name, password)) = &self.options.user {
+            options = options.user_and_password(name.clone(), password.clone());
         }
+        let Some(client) = &self.options.client else { return options };
+        if let Some(ca) = &client.ca {
+            options = options.add_root_certificates(ca.clone());
+        }
+        if let Some((certificate, key)) = &client.certificate {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        if let Some(credentials) = &client.credentials {
+            options = options.credentials(credentials).expect("the harness has made the credentials");
+        }
+        options
     }
 
     /// `nats://127.0.0.1:PORT`, without user and password.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -25,9 +25,11 @@ pub struct Process {
     reaper: Option<JoinHandle<()>>,
 }
 
-/// The two streams of a child, where the command asked for pipes.
+/// The streams of a child, where the command asked for pipes.
 #[derive(Debug)]
 pub struct Pipes {
+    /// What it reads.
+    pub stdin: Option<ChildStdin>,
     /// What it prints as its result.
     pub stdout: Option<ChildStdout>,
     /// What it says besides.
@@ -82,7 +84,8 @@ impl Process {
     /// Starts `command`, called `name` in messages.
     pub fn spawn(name: &str, command: Command) -> io::Result<(Self, Pipes)> {
         let mut child = spawn_on_lasting_thread(command)?;
-        let pipes = Pipes { stdout: child.stdout.take(), stderr: child.stderr.take() };
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let pipes = Pipes { stdin, stdout, stderr };
         let pid = Pid::from_raw(child.id().try_into().expect("a process id fits into an i32"));
         let (exited, exit) = watch::channel(None);
         let reaper = std::thread::spawn(move || {

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Report every problem of every pipeline file
     Check(CheckArgs),
+    /// Run the unit tests of pipelines (`orders.test.toml` beside `orders.toml`); needs no server
+    Test(TestArgs),
     /// Make all streams, `HOOKMILL_EVENTS` among them
     Init,
     /// Publish CloudEvents from files and wait for the acks
@@ -160,6 +162,20 @@ pub(crate) struct DevArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) paths: Paths,
+}
+
+/// `test`.
+#[derive(Args, Debug)]
+pub(crate) struct TestArgs {
+    /// Test files, pipeline files that have one, or folders of them
+    #[arg(value_name = "PATH", default_value = "pipelines")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only tests with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Also write the results as a JUnit file (XML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 /// Which dead letters.

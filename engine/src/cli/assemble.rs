@@ -85,11 +85,11 @@ pub(crate) fn host(process: &Process) -> Result<Arc<Host>, Failure> {
 
 /// Tries every step's module and settings.
 pub(crate) async fn prepare(
-    mut loaded: Loaded,
     host: &Arc<Host>,
+    mut loaded: Loaded,
     source: &Source,
     strictness: Strictness,
-) -> Result<Prepared, Failure> {
+) -> Prepared {
     let mut maker = Maker::new(host, source, strictness);
     let mut steps = Vec::new();
     for pipeline in &loaded.pipelines {
@@ -109,50 +109,59 @@ pub(crate) async fn prepare(
         }
         steps.push(of_pipeline);
     }
-    Ok(Prepared { loaded, steps })
+    Prepared { loaded, steps }
 }
 
 impl Prepared {
     /// The pipelines, ready to run.
     pub(crate) fn pipelines(self, nats: &Nats, client: &egress::Client) -> Vec<Arc<Pipeline>> {
+        let target = |_: &Name, _: &Name, target| match target {
+            checked::Target::Deliver(settings) => Target::Webhook(Box::new(Endpoint::new(settings, client))),
+            checked::Target::Publish(settings) => {
+                Target::Publish(publish::Publisher::new(settings, nats.clone()))
+            }
+        };
+        self.pipelines_into(target).into_iter().map(Arc::new).collect()
+    }
+
+    /// The pipelines with targets that `target` makes, one for each pipeline and subscription.
+    pub(crate) fn pipelines_into(
+        self,
+        mut target: impl FnMut(&Name, &Name, checked::Target) -> Target,
+    ) -> Vec<Pipeline> {
         let pairs = self.loaded.pipelines.into_iter().zip(self.steps);
-        pairs.map(|(pipeline, steps)| Arc::new(pipeline_of(pipeline, steps, nats, client))).collect()
+        pairs.map(|(pipeline, steps)| pipeline_of(pipeline, steps, &mut target)).collect()
     }
 }
 
 fn pipeline_of(
     from: checked::Pipeline,
     steps: Vec<Vec<Step>>,
-    nats: &Nats,
-    client: &egress::Client,
+    target: &mut impl FnMut(&Name, &Name, checked::Target) -> Target,
 ) -> Pipeline {
     let subscriptions = from.subscriptions.into_iter().zip(steps);
-    let subscriptions =
-        subscriptions.map(|(subscription, steps)| subscription_of(subscription, steps, nats, client));
+    let subscriptions: Vec<_> = subscriptions
+        .map(|(subscription, steps)| subscription_of(&from.name, subscription, steps, target))
+        .collect();
     let validator = Validator::new(from.validate);
-    Pipeline::new(from.name, from.revision.into(), from.source, validator, subscriptions.collect())
+    Pipeline::new(from.name, from.revision.into(), from.source, validator, subscriptions)
 }
 
 fn subscription_of(
+    pipeline: &Name,
     from: checked::Subscription,
     steps: Vec<Step>,
-    nats: &Nats,
-    client: &egress::Client,
+    target: &mut impl FnMut(&Name, &Name, checked::Target) -> Target,
 ) -> Subscription {
-    let (timeout, target) = match from.target {
-        checked::Target::Deliver(settings) => {
-            (settings.timeout, Target::Webhook(Endpoint::new(settings, client)))
-        }
-        checked::Target::Publish(settings) => {
-            let timeout = settings.timeout;
-            (timeout, Target::Publish(publish::Publisher::new(settings, nats.clone())))
-        }
+    let timeout = match &from.target {
+        checked::Target::Deliver(settings) => settings.timeout,
+        checked::Target::Publish(settings) => settings.timeout,
     };
     Subscription::new(SubscriptionParts {
+        target: target(pipeline, &from.name, from.target),
         name: from.name,
         filter: Filter::new(from.filter),
         steps,
-        target,
         retry: from.retry,
         concurrency: from.concurrency,
         rate: from.rate,
@@ -164,21 +173,25 @@ fn subscription_of(
 /// Longest wait for a server that only answers questions about modules.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The registry of modules, if any step has its module from there.
+pub(crate) async fn registry_for(process: &Process, loaded: &Loaded) -> Source {
+    if !steps::need_registry(loaded) {
+        return Source::Unasked;
+    }
+    let mut settings = process.nats.clone();
+    settings.connect_timeout = settings.connect_timeout.min(ASK_TIMEOUT);
+    match Nats::connect(&settings).await {
+        Ok(nats) => Source::Open(Modules::look(&nats)),
+        Err(error) => Source::Away(super::output::chain(&error)),
+    }
+}
+
 /// `hookmill check`. Needs a server only where a file names a module of the registry.
 pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let process = process(global)?;
     let loaded = config::load(&args.paths.paths);
-    let source = if steps::need_registry(&loaded) {
-        let mut settings = process.nats.clone();
-        settings.connect_timeout = settings.connect_timeout.min(ASK_TIMEOUT);
-        match Nats::connect(&settings).await {
-            Ok(nats) => Source::Open(Modules::look(&nats)),
-            Err(error) => Source::Away(super::output::chain(&error)),
-        }
-    } else {
-        Source::Unasked
-    };
-    let prepared = prepare(loaded, &host(&process)?, &source, Strictness::Strict).await?;
+    let source = registry_for(&process, &loaded).await;
+    let prepared = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
     let code =
         super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
     match code.map_err(|error| Failure::failed(&error))? {

@@ -15,6 +15,7 @@ mod run;
 mod serving;
 mod status;
 mod steps;
+mod test;
 
 use std::process::ExitCode;
 
@@ -81,6 +82,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&global, args).await,
         Command::Check(args) => assemble::check(&global, &args).await,
+        Command::Test(args) => test::test(&global, args).await,
         Command::Init => init::init(&global).await,
         Command::Publish(args) => publish::publish(&global, args).await,
         Command::Listen(args) => listen::listen(&global, args).await,

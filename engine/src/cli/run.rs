@@ -37,7 +37,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     };
     let source = early.as_ref().map_or(Source::Unasked, |nats| Source::Open(Modules::look(nats)));
     let prepared = tokio::select! {
-        prepared = assemble::prepare(loaded, &host, &source, Strictness::Lenient) => prepared?,
+        prepared = assemble::prepare(&host, loaded, &source, Strictness::Lenient) => prepared,
         () = signals.next() => return Ok(()),
     };
     if !prepared.loaded.problems.is_empty() {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -43,6 +43,10 @@ impl Kind for SchemaFile {
 
     fn describe(&self) -> String {
         "a path to a JSON Schema, from the folder of this file".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        Text.schema()
     }
 }
 
@@ -98,6 +102,10 @@ impl Kind for Match {
     fn describe(&self) -> String {
         "a JSON Schema, written as TOML".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        JsonTable.schema()
+    }
 }
 
 /// A table that is handed on as JSON.
@@ -111,18 +119,41 @@ impl Kind for JsonTable {
             context.wrong_type(found, "a table", self.describe());
             return None;
         }
-        json(context, found)
+        as_json(context, found)
     }
 
     fn describe(&self) -> String {
         "a table such as { remove = [\"/email\"] }".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "object" })
+    }
+}
+
+/// Any value, as JSON.
+pub(super) struct AnyJson;
+
+impl Kind for AnyJson {
+    type Value = Json;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
+        as_json(context, found)
+    }
+
+    fn describe(&self) -> String {
+        "any value; JSON's null only inside of JSON in a string".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({})
     }
 }
 
 /// The top of a file as JSON.
 pub(super) fn json_of(file: &File<'_>, table: Spanned<DeTable<'_>>) -> Option<Json> {
     let at = table.span();
-    json(&Context { file, key: String::new() }, &Spanned::new(at, DeValue::Table(table.into_inner())))
+    as_json(&Context { file, key: String::new() }, &Spanned::new(at, DeValue::Table(table.into_inner())))
 }
 
 /// The same, with the place of every value in it.
@@ -140,6 +171,10 @@ impl Kind for SettingsTable {
 
     fn describe(&self) -> String {
         JsonTable.describe()
+    }
+
+    fn schema(&self) -> Json {
+        JsonTable.schema()
     }
 }
 
@@ -168,17 +203,17 @@ fn note_places(
     places.0.insert(pointer, context.file.place(at));
 }
 
-fn json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
+fn as_json(context: &Context<'_>, found: &Found<'_>) -> Option<Json> {
     let number = match found.get_ref() {
         DeValue::String(text) => return Some(Json::String(text.to_string())),
         DeValue::Boolean(yes) => return Some(Json::Bool(*yes)),
         DeValue::Datetime(time) => return Some(Json::String(time.to_string())),
         DeValue::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
+            let items: Vec<_> = items.iter().map(|item| as_json(context, item)).collect();
             return items.into_iter().collect::<Option<_>>().map(Json::Array);
         }
         DeValue::Table(table) => {
-            let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(context, value)));
+            let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), as_json(context, value)));
             let pairs: Vec<_> = pairs.collect();
             let pairs = pairs.into_iter().map(|(key, value)| value.map(|value| (key, value)));
             return pairs.collect::<Option<_>>().map(Json::Object);
@@ -224,6 +259,12 @@ impl Kind for ModuleReference {
         "a module of the registry (\"redact@1\", \"redact@1.4\", \"redact@1.4.2\", \"redact@sha256:…\"), or a path to a \
          WebAssembly component that starts with ./ or ../, from the folder of this file"
             .to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        let number = "(0|[1-9][0-9]*)";
+        let version = format!("{number}([.]{number}([.]{number}(-[0-9A-Za-z.-]+)?)?)?");
+        json!({ "type": "string", "pattern": format!("^([.][.]?/.*|[a-z0-9-]+@({version}|sha256:[0-9a-f]{{64}}))$") })
     }
 }
 

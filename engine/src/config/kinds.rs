@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::{Value as Json, json};
 
 use super::report::Code;
 use super::setting::{Context, Found, Kind};
@@ -29,6 +30,10 @@ impl Kind for Text {
     fn describe(&self) -> String {
         "a string that is not empty".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
 }
 
 /// A name of a pipeline or a subscription.
@@ -48,6 +53,10 @@ impl Kind for NameKind {
 
     fn describe(&self) -> String {
         "a name: 1 to 48 of a-z, 0-9 and -, neither starting nor ending with -".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$" })
     }
 }
 
@@ -74,6 +83,10 @@ impl Kind for Time {
         let text = |time| humantime::format_duration(time);
         format!("a duration from {} to {}, such as \"15s\"", text(self.min), text(self.max))
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": r"^(0|\s*[0-9][0-9a-zA-Zµ.\s]*[a-zA-Zµ]\s*)$" })
+    }
 }
 
 /// A number of bytes with its unit.
@@ -98,6 +111,10 @@ impl Kind for Size {
         let (min, max) = (size::text(self.min), size::text(self.max));
         format!("a size from {min} to {max} in B, KiB, MiB or GiB, such as \"64MiB\"")
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
+    }
 }
 
 /// So many in a time.
@@ -118,6 +135,10 @@ impl Kind for Speed {
 
     fn describe(&self) -> String {
         "a number from 1 to 100000 and a time: \"100/s\", \"30/m\" or \"500/h\"".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[+]?[0-9]+/(s|m|h)$" })
     }
 }
 
@@ -163,6 +184,10 @@ impl Kind for Whole {
     fn describe(&self) -> String {
         format!("a whole number from {} to {}", self.min, self.max)
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "integer", "minimum": self.min, "maximum": self.max })
+    }
 }
 
 /// A number, whole or not.
@@ -193,6 +218,10 @@ impl Kind for Number {
     fn describe(&self) -> String {
         format!("a number from {} to {}", self.min, self.max)
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "number", "minimum": self.min, "maximum": self.max })
+    }
 }
 
 /// One of a few words.
@@ -217,6 +246,11 @@ impl<T: Copy + Sync> Kind for Choice<T> {
             Some((last, others)) => format!("{} or {last}", others.join(", ")),
             None => String::new(),
         }
+    }
+
+    fn schema(&self) -> Json {
+        let words: Vec<&str> = self.0.iter().map(|(word, _)| *word).collect();
+        json!({ "enum": words })
     }
 }
 
@@ -251,6 +285,10 @@ impl<K: Kind> Kind for List<K> {
     fn describe(&self) -> String {
         format!("a list of at most {}, each {}", self.max, self.item.describe())
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "array", "maxItems": self.max, "items": self.item.schema() })
+    }
 }
 
 /// One pattern over event types.
@@ -276,6 +314,10 @@ impl Kind for TypePattern {
     fn describe(&self) -> String {
         "an event type, exact or a prefix that ends in *".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[^*]*[*]?$", "minLength": 1 })
+    }
 }
 
 /// Patterns over event types.
@@ -292,6 +334,10 @@ impl Kind for Types {
 
     fn describe(&self) -> String {
         TYPES.describe()
+    }
+
+    fn schema(&self) -> Json {
+        TYPES.schema()
     }
 }
 
@@ -323,6 +369,10 @@ impl Kind for Cidr {
     fn describe(&self) -> String {
         "an address range such as \"10.1.0.0/16\", or one address".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]+)?$" })
+    }
 }
 
 /// A path, from the folder of the file that names it.
@@ -337,6 +387,10 @@ impl Kind for FilePath {
 
     fn describe(&self) -> String {
         "a path, from the folder of this file".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        Text.schema()
     }
 }
 
@@ -357,6 +411,10 @@ impl Kind for Listen {
 
     fn describe(&self) -> String {
         "an IP address and a port, such as \"127.0.0.1:8470\"".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": ":[0-9]+$" })
     }
 }
 

@@ -11,7 +11,9 @@ mod pipeline;
 mod process;
 mod reference;
 pub mod report;
+mod schemas;
 mod setting;
+pub mod suite;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -26,6 +28,7 @@ use sha2::{Digest, Sha256};
 pub use checked::{Pipeline, Process};
 pub use reference::reference_page;
 pub use report::{Code, Problem, errors_page};
+pub use schemas::{pipeline_schema, process_schema, test_schema};
 
 use crate::model::Name;
 use setting::{File, Table};
@@ -60,6 +63,26 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
         loaded.problems.extend(file.into_problems());
     }
     loaded
+}
+
+/// Reads test files, the test files of pipeline files, and those of folders (`*.test.toml`, not those below).
+pub fn load_suites(paths: &[PathBuf]) -> (Vec<suite::Suite>, Vec<Problem>) {
+    let (mut suites, mut problems) = (Vec::new(), Vec::new());
+    for path in suite::files(paths, &mut problems) {
+        let Some(text) = read_text(&path, &mut problems) else { continue };
+        let label = path.display().to_string();
+        let file = File::new(&label, &path, &text);
+        let read = file
+            .parse()
+            .and_then(|table| suite::read(&file, &Table::root(&file, &suite::SUITE, &table), &path));
+        if let Some(suite) = read
+            && file.is_fine()
+        {
+            suites.push(suite);
+        }
+        problems.extend(file.into_problems());
+    }
+    (suites, problems)
 }
 
 /// Reads `hookmill.toml`; `None` means that there is no file and the defaults count.
@@ -121,23 +144,40 @@ fn is_new(names: &mut HashMap<Name, String>, name: &Name, file: &File<'_>, at: &
 
 /// The files that the paths mean, each once.
 fn files(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let is_pipeline = |name: &str| {
+        Path::new(name).extension().is_some_and(|end| end == "toml") && !name.ends_with(suite::ENDING)
+    };
+    let none = (
+        "no pipeline file is in this folder",
+        "put a pipeline there, such as orders.toml, or name another path",
+    );
+    let found = |path: &PathBuf, problems: &mut Vec<Problem>| {
+        if path.is_dir() { folder(path, is_pipeline, none, problems) } else { vec![path.clone()] }
+    };
+    each_once(paths.iter().flat_map(|path| found(path, problems)).collect())
+}
+
+fn each_once(found: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = Vec::new();
-    for path in paths {
-        let found = if path.is_dir() { folder(path, problems) } else { vec![path.clone()] };
-        for file in found {
-            let same = |known: &PathBuf| {
-                known == &file
-                    || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok())
-            };
-            if !files.iter().any(same) {
-                files.push(file);
-            }
+    for file in found {
+        let same = |known: &PathBuf| {
+            known == &file
+                || known.canonicalize().ok().is_some_and(|known| Some(known) == file.canonicalize().ok())
+        };
+        if !files.iter().any(same) {
+            files.push(file);
         }
     }
     files
 }
 
-fn folder(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+/// The files of a folder whose names are right, in order; none is a problem, with this message and hint.
+fn folder(
+    path: &Path,
+    is_right: impl Fn(&str) -> bool,
+    (none, hint): (&str, &str),
+    problems: &mut Vec<Problem>,
+) -> Vec<PathBuf> {
     let label = path.display().to_string();
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
@@ -147,16 +187,15 @@ fn folder(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
             return Vec::new();
         }
     };
-    let is_pipeline = |path: &PathBuf| {
+    let is_meant = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".toml") && !name.ends_with(".test.toml") && !name.starts_with('.') && path.is_file()
+        is_right(&name) && !name.starts_with('.') && path.is_file()
     };
     let mut files: Vec<PathBuf> =
-        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_pipeline).collect();
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_meant).collect();
     files.sort();
     if files.is_empty() {
-        let hint = "put a pipeline there, such as orders.toml, or name another path";
-        problems.push(Problem::new(Code::NoFiles, label, "no pipeline file is in this folder").hint(hint));
+        problems.push(Problem::new(Code::NoFiles, label, none).hint(hint));
     }
     files
 }

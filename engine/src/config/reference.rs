@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::keys::PIPELINE;
 use super::process::PROCESS;
 use super::setting::{Absent, Row, Section};
+use super::suite::SUITE;
 
 /// A whole file, to begin with. A test checks it.
 pub(super) const SAMPLE: &str = r#"name = "orders"
@@ -61,6 +62,10 @@ pub fn reference_page() -> String {
         "# The process file\n\n`hookmill.toml` holds what belongs to the process and not to a pipeline. `--config` names another file.\n\n",
     );
     sections(&mut page, &PROCESS);
+    page.push_str(
+        "# The test file\n\n`orders.test.toml` holds the tests of `orders.toml` beside it; [testing-pipelines.md](testing-pipelines.md) shows how.\n\n",
+    );
+    sections(&mut page, &SUITE);
     page.truncate(page.trim_end().len());
     page.push('\n');
     page
@@ -81,10 +86,10 @@ fn table(page: &mut String, section: &Section) {
     for about in section.keys {
         let key = about.key();
         let _ = match about.row() {
-            Row::Setting { kind, absent, about } => {
+            Row::Setting { kind, absent, about, .. } => {
                 writeln!(page, "| `{key}` | {} | {} | {about} |", escaped(&kind), default(absent))
             }
-            Row::Section(below) => writeln!(page, "| `{key}` | `{}` | | below |", below.header),
+            Row::Section { section, .. } => writeln!(page, "| `{key}` | `{}` | | below |", section.header),
             Row::Later(about) => writeln!(page, "| `{key}` | | | *not available in this version: {about}* |"),
         };
     }

@@ -40,7 +40,7 @@ codes! {
     Unreadable = "E001", "A file or folder can't be read",
         "The path doesn't exist, may not be read, or holds bytes that are no UTF-8.";
     NoFiles = "E002", "No pipeline file there",
-        "A folder means its `*.toml` files, not those in folders below it, and not `*.test.toml`.";
+        "A folder means its `*.toml` files, not those in folders below it, and not `*.test.toml`; for `hookmill test` it means its `*.test.toml`.";
     Syntax = "E003", "Not TOML",
         "The file breaks the rules of TOML 1.1 at that place. Other problems of the file are reported once it can be read.";
     UnknownKey = "E010", "An unknown key",
@@ -104,7 +104,7 @@ codes! {
     ModuleInvalid = "E052", "A module can't be used",
         "The file is no component of the contract `hookmill:transform@0.1.0`, or imports what guests don't get.";
     BadSettings = "E053", "Settings that can't be handed to a module",
-        "Settings are handed over as JSON, which has no infinity and no NaN, and are a table.";
+        "Settings are handed over as JSON, which has no infinity and no NaN, and are a table. Events and data in test files are JSON as well.";
     SettingsRefused = "E054", "A module refuses its settings",
         "The module was loaded and its `configure` said no; the text is the module's own.";
     RegistryUnreachable = "E055", "The registry of modules can't be asked",
@@ -113,6 +113,12 @@ codes! {
         "The registry has no module of that name, or none of its versions fits the reference. A yanked version fits only where it is named exactly.";
     SettingsSchema = "E059", "Settings that the module's schema refuses",
         "The module's metadata has a JSON Schema of its settings, which is asked before the module itself. `hookmill module test` shows what a module says about itself.";
+    NoPipeline = "E070", "Tests without their pipeline",
+        "`orders.test.toml` holds the tests of `orders.toml`, which stands in the same folder.";
+    BadEvent = "E071", "Not an event that can be published",
+        "The file of the event can't be read or doesn't hold one JSON text, or the event can't be published in binary mode.";
+    UnknownSubscription = "E072", "A test of a subscription that isn't there",
+        "`expect` and `answers` name subscriptions of the pipeline.";
     Unauthenticated = "E201", "No token, or an unknown one",
         "The admin API wants `Authorization: Bearer <token>` with the secret of a `[[token]]` of `hookmill.toml`. The command line takes it from `HOOKMILL_TOKEN` or `--token-file`.";
     ScopeMissing = "E202", "The token lacks a scope",

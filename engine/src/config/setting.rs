@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -78,6 +79,11 @@ pub(super) struct Context<'f> {
 }
 
 impl Context<'_> {
+    /// The context of what stands under a name of the user's.
+    pub(super) fn below(&self, name: &str) -> Self {
+        Self { file: self.file, key: format!("{}.{name}", self.key) }
+    }
+
     /// Reports `<key> <said>`.
     pub(super) fn wrong(&self, code: Code, at: &Range<usize>, said: impl Display, hint: impl Into<String>) {
         self.file.report(code, at, &self.key, format!("{} {said}", self.key), hint.into());
@@ -113,6 +119,8 @@ pub(super) trait Kind: Sync {
     fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<Self::Value>;
     /// `a duration from 1ms to 1h, such as "15s"`.
     fn describe(&self) -> String;
+    /// What a JSON Schema can say of it, for editors. It may take what `read` refuses, never the other way round.
+    fn schema(&self) -> Json;
 }
 
 /// What counts where a key is left out.
@@ -157,6 +165,18 @@ impl Sub {
     }
 }
 
+/// Tables below a table, each under a name of the user's.
+pub(super) struct Named {
+    key: &'static str,
+    section: &'static Section,
+}
+
+impl Named {
+    pub(super) const fn new(key: &'static str, section: &'static Section) -> Self {
+        Self { key, section }
+    }
+}
+
 /// A name that is kept for a later version.
 pub(super) struct Later {
     key: &'static str,
@@ -175,11 +195,22 @@ pub(super) trait About: Sync {
     fn row(&self) -> Row;
 }
 
-/// A key as the reference page shows it.
+/// A key as the reference page and the schemas show it.
 pub(super) enum Row {
-    Setting { kind: String, absent: Absent, about: &'static str },
-    Section(&'static Section),
+    Setting { kind: String, schema: Json, absent: Absent, about: &'static str },
+    Section { section: &'static Section, place: Place },
     Later(&'static str),
+}
+
+/// How a section hangs below a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One table.
+    One,
+    /// A list of tables.
+    Many,
+    /// Tables under names of the user's.
+    Named,
 }
 
 impl<K: Kind> About for Setting<K> {
@@ -188,7 +219,8 @@ impl<K: Kind> About for Setting<K> {
     }
 
     fn row(&self) -> Row {
-        Row::Setting { kind: self.kind.describe(), absent: self.absent, about: self.about }
+        let (kind, schema) = (self.kind.describe(), self.kind.schema());
+        Row::Setting { kind, schema, absent: self.absent, about: self.about }
     }
 }
 
@@ -198,7 +230,18 @@ impl About for Sub {
     }
 
     fn row(&self) -> Row {
-        Row::Section(self.section)
+        let place = if self.many { Place::Many } else { Place::One };
+        Row::Section { section: self.section, place }
+    }
+}
+
+impl About for Named {
+    fn key(&self) -> &'static str {
+        self.key
+    }
+
+    fn row(&self) -> Row {
+        Row::Section { section: self.section, place: Place::Named }
     }
 }
 
@@ -226,7 +269,7 @@ impl Section {
     /// This section and those below it, in the order of the page.
     pub(super) fn all(&'static self) -> Vec<&'static Self> {
         let below = self.keys.iter().filter_map(|key| match key.row() {
-            Row::Section(section) => Some(section.all()),
+            Row::Section { section, .. } => Some(section.all()),
             Row::Setting { .. } | Row::Later(_) => None,
         });
         std::iter::once(self).chain(below.flatten()).collect()
@@ -308,6 +351,27 @@ impl<'f> Table<'f> {
         self.file.report(code, &self.at, self.section.label, message, hint.into());
     }
 
+    /// Where it stands.
+    pub(super) fn at(&self) -> Range<usize> {
+        self.at.clone()
+    }
+
+    /// The value as it stands there, if it is given.
+    pub(super) fn found(&self, about: &dyn About) -> Option<&'f Found<'f>> {
+        self.map.get(about.key())
+    }
+
+    /// Opens a table that stands under a name of the user's.
+    pub(super) fn named(
+        &self,
+        root: &'static Section,
+        named: &Named,
+        context: &Context<'_>,
+        found: &'f Found<'f>,
+    ) -> Option<Self> {
+        self.below(root, named.section, context, found)
+    }
+
     /// Where the key's value stands, if it is given.
     pub(super) fn given(&self, about: &dyn About) -> Option<Range<usize>> {
         self.map.get(about.key()).map(Spanned::span)
@@ -340,7 +404,7 @@ impl<'f> Table<'f> {
     /// The table below; an empty one where it is left out, so that all its defaults count.
     pub(super) fn one(&self, root: &'static Section, sub: &Sub) -> Option<Self> {
         match self.map.get(sub.key) {
-            Some(found) => self.below(root, sub, found),
+            Some(found) => self.below(root, sub.section, &self.context(sub.key), found),
             None => Some(Self {
                 file: self.file,
                 section: sub.section,
@@ -359,15 +423,21 @@ impl<'f> Table<'f> {
             self.context(sub.key).wrong_type(found, "a list of tables", hint);
             return vec![None];
         };
-        list.iter().map(|item| self.below(root, sub, item)).collect()
+        let context = self.context(sub.key);
+        list.iter().map(|item| self.below(root, sub.section, &context, item)).collect()
     }
 
-    fn below(&self, root: &'static Section, sub: &Sub, found: &'f Found<'f>) -> Option<Self> {
+    fn below(
+        &self,
+        root: &'static Section,
+        section: &'static Section,
+        context: &Context<'_>,
+        found: &'f Found<'f>,
+    ) -> Option<Self> {
         let Some(map) = found.get_ref().as_table() else {
-            let hint = format!("write {}", sub.section.header);
-            self.context(sub.key).wrong_type(found, "a table", hint);
+            context.wrong_type(found, "a table", format!("write {}", section.header));
             return None;
         };
-        Some(Self::open(self.file, root, sub.section, found.span(), map))
+        Some(Self::open(self.file, root, section, found.span(), map))
     }
 }

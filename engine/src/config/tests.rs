@@ -11,7 +11,7 @@ use crate::source::{self, Start};
 use crate::transform;
 use crate::validate::Unknown;
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
@@ -20,7 +20,7 @@ fn blessing() -> bool {
 }
 
 /// Compares with a file of the repository, or rewrites it.
-fn same_as_file(path: &Path, text: &str) -> Result<(), String> {
+pub(super) fn same_as_file(path: &Path, text: &str) -> Result<(), String> {
     if blessing() {
         std::fs::write(path, text).unwrap();
     }
@@ -84,10 +84,43 @@ fn each_mistake_gets_exactly_its_message() {
 }
 
 #[test]
+fn mistakes_in_test_files_get_exactly_their_messages() {
+    let root = root();
+    let (suites, problems) = load_suites(&[root.join("pipelines/invalid/tests")]);
+    let names = |suite: &suite::Suite| {
+        let loaded = load(std::slice::from_ref(&suite.pipeline));
+        let names: Vec<&Name> = loaded
+            .pipelines
+            .iter()
+            .flat_map(|pipeline| &pipeline.subscriptions)
+            .map(|sub| &sub.name)
+            .collect();
+        suite::check_names(suite, &names)
+    };
+    let problems: Vec<Problem> = suites.iter().flat_map(names).chain(problems).collect();
+    let mut wrong = Vec::new();
+    let entries = std::fs::read_dir(root.join("pipelines/invalid/tests")).unwrap();
+    let files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let suites: Vec<_> =
+        files.iter().filter(|path| path.to_string_lossy().ends_with(suite::ENDING)).collect();
+    assert!(suites.len() >= 6, "{suites:?}");
+    for path in suites {
+        let file = path.display().to_string();
+        let of_file = problems.iter().filter(|problem| problem.file == file).map(ToString::to_string);
+        let text = format!("{}\n", of_file.collect::<Vec<_>>().join("\n"));
+        let text = text.replace(&format!("{}/", root.display()), "");
+        wrong.extend(same_as_file(&path.with_extension("txt"), &text).err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn every_code_of_a_pipeline_file_has_an_example() {
     let folder = root().join("pipelines/invalid");
-    let texts: String = std::fs::read_dir(folder)
-        .unwrap()
+    let entries = [std::fs::read_dir(&folder).unwrap(), std::fs::read_dir(folder.join("tests")).unwrap()];
+    let texts: String = entries
+        .into_iter()
+        .flatten()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "txt"))
         .map(|path| std::fs::read_to_string(path).unwrap())

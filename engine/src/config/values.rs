@@ -1,5 +1,6 @@
 //! Kinds of values that mean something to the engine: references, URLs, headers, subjects.
 
+use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::kinds::{Number, Text, quoted};
@@ -30,6 +31,10 @@ impl Kind for Secret {
     fn describe(&self) -> String {
         format!("a reference: {REFERENCE}")
     }
+
+    fn schema(&self) -> Json {
+        reference_schema()
+    }
 }
 
 /// A text, or a reference to one.
@@ -51,6 +56,10 @@ impl Kind for TextOrReference {
 
     fn describe(&self) -> String {
         format!("a string, or {REFERENCE}")
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "anyOf": [Text.schema(), reference_schema()] })
     }
 }
 
@@ -91,6 +100,16 @@ fn reference(context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
     None
 }
 
+fn reference_schema() -> Json {
+    let text = json!({ "type": "string", "minLength": 1 });
+    let name = json!({ "type": "string", "pattern": r"^[^= $]+$" });
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": { "env": name, "file": text, "prefix": { "type": "string" } },
+        "oneOf": [{ "required": ["env"] }, { "required": ["file"] }]
+    })
+}
+
 /// An endpoint's URL, or a reference to one.
 pub(super) struct Url;
 
@@ -123,6 +142,12 @@ impl Kind for Url {
 
     fn describe(&self) -> String {
         format!("a URL such as \"https://example.com/hooks\", or {REFERENCE}")
+    }
+
+    fn schema(&self) -> Json {
+        let url =
+            json!({ "type": "string", "pattern": r"^[hH][tT][tT][pP][sS]?://[^/?#@\s\\]+([/?#][^\s\\]*)?$" });
+        json!({ "anyOf": [url, reference_schema()] })
     }
 }
 
@@ -163,6 +188,14 @@ impl Kind for Headers {
     fn describe(&self) -> String {
         format!("a table of header names, each with {}", TextOrReference.describe())
     }
+
+    fn schema(&self) -> Json {
+        let text = json!({ "type": "string", "pattern": r"^[\t -~]+$" });
+        json!({
+            "type": "object", "propertyNames": { "pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" },
+            "additionalProperties": { "anyOf": [text, reference_schema()] }
+        })
+    }
 }
 
 fn header_value(context: &Context<'_>, found: &Found<'_>) -> Option<SecretRef> {
@@ -195,6 +228,10 @@ impl Kind for ModuleNames {
     fn describe(&self) -> String {
         "the name of a module, or the beginning of names with a * behind it, such as \"acme-*\"".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[a-z0-9-]*[*]?$", "minLength": 1 })
+    }
 }
 
 /// A subject that a source takes.
@@ -215,6 +252,10 @@ impl Kind for Subject {
 
     fn describe(&self) -> String {
         "a subject such as \"events.shop.>\"".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": r"^(([^\s.*>]+|[*])\.)*([^\s.*>]+|[*]|>)$" })
     }
 }
 
@@ -238,6 +279,13 @@ impl Kind for Template {
         let names: Vec<&str> = subject::Attribute::ALL.iter().map(|(name, _)| *name).collect();
         format!("a subject, with {{attribute}} filled in from the event: {}", names.join(", "))
     }
+
+    fn schema(&self) -> Json {
+        let names: Vec<&str> = subject::Attribute::ALL.iter().map(|(name, _)| *name).collect();
+        let token = format!(r"([^\s.*>{{}}]|\{{({})\}})+", names.join("|"));
+        let own = json!({ "pattern": r"^(\$|hookmill\.)" });
+        json!({ "type": "string", "pattern": format!(r"^{token}(\.{token})*$"), "not": own })
+    }
 }
 
 /// The name of a stream.
@@ -260,6 +308,10 @@ impl Kind for Stream {
 
     fn describe(&self) -> String {
         "the name of a stream: no blanks, dots, *, >, slashes or backslashes".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[^\s.*>/\\]+$" })
     }
 }
 
@@ -292,6 +344,10 @@ impl Kind for StartKind {
     fn describe(&self) -> String {
         "\"new\", \"all\" or a time such as \"2026-11-24T03:00:00Z\"".to_owned()
     }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^(new|all|[0-9]{4}-.*)$" })
+    }
 }
 
 /// How much chance spreads the waits.
@@ -319,6 +375,11 @@ impl Kind for JitterKind {
     fn describe(&self) -> String {
         "a number from 0 to 1 (each wait is that share longer or shorter), or \"full\" (from nothing to the wait)"
             .to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        let share = Number { min: 0.0, max: 1.0 }.schema();
+        json!({ "anyOf": [share, { "const": "full" }] })
     }
 }
 
@@ -348,6 +409,11 @@ impl Kind for NatsUrls {
 
     fn describe(&self) -> String {
         "a URL such as \"nats://127.0.0.1:4222\" or \"tls://nats.example.com\", or a list of them".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        let url = json!({ "type": "string", "minLength": 1 });
+        json!({ "anyOf": [url, { "type": "array", "minItems": 1, "items": url }] })
     }
 }
 

@@ -11,7 +11,7 @@ use super::render::render;
 use super::settings::{HeaderError, check_header_value, header_name};
 use super::signature::{self, Key, KeyError};
 use super::{Settings, check_url};
-use crate::egress::{self, Answer, Call, Pool, UrlError};
+use crate::egress::{self, Answer, Call, Outlet, UrlError};
 use crate::model::{Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Stage, Timestamp, Whose};
 
 /// The `user-agent` unless the settings name another.
@@ -26,7 +26,7 @@ pub struct Endpoint {
     url: Live<Uri, UrlError>,
     headers: Vec<(Result<HeaderName, HeaderError>, Live<HeaderValue, HeaderError>)>,
     keys: Vec<Live<Key, KeyError>>,
-    pool: Pool,
+    outlet: Box<dyn Outlet>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -38,13 +38,19 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// An endpoint with its own pool of connections. References are resolved at each attempt, so nothing fails here.
     pub fn new(settings: Settings, client: &egress::Client) -> Self {
+        let pool = client.pool(&settings.allow, settings.timeout);
+        Self::over(settings, Box::new(pool))
+    }
+
+    /// An endpoint that is reached through `outlet`.
+    pub fn over(settings: Settings, outlet: Box<dyn Outlet>) -> Self {
         let header =
             |(name, value): &(String, SecretRef)| (header_name(name), Live::new(value.clone(), header_value));
         Self {
             url: Live::new(settings.url.clone(), uri),
             headers: settings.headers.iter().map(header).collect(),
             keys: settings.sign.iter().map(|secret| Live::new(secret.clone(), Key::parse)).collect(),
-            pool: client.pool(&settings.allow, settings.timeout),
+            outlet,
             settings,
         }
     }
@@ -71,7 +77,7 @@ impl Endpoint {
         let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, error))?;
         let headers = self.request_headers(finished, id, traceparent, now)?;
         let call = Call { uri, headers, body: finished.body.clone() };
-        let answer = self.pool.post(call).await.map_err(|error| fault(&error))?;
+        let answer = self.outlet.post(call).await.map_err(|error| fault(&error))?;
         self.judge(&answer, now)?;
         Ok(answer.status)
     }

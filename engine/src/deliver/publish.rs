@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::TryFutureExt;
+use futures_util::future::BoxFuture;
+
 use crate::model::{Code, Event, Fault, Finished, Reason, Stage, SubjectTemplate, Task, Whose};
 use crate::nats::{Nats, StoreError};
 
@@ -19,16 +23,41 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
+/// A message to be published.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its subject.
+    pub subject: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Takes a message to the stream that wants it and waits until it is stored: JetStream, or what stands in for it where
+/// nothing may be sent (`hookmill test`).
+pub trait Outlet: Send + Sync {
+    /// One message, one ack.
+    fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+impl Outlet for Nats {
+    fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), StoreError>> {
+        let Message { subject, headers, body } = message;
+        Box::pin(self.store(subject, headers, body).map_ok(|_| ()))
+    }
+}
+
 /// Publishes results of one subscription.
 pub struct Publisher {
     settings: Settings,
-    nats: Nats,
+    outlet: Box<dyn Outlet>,
 }
 
 impl Publisher {
-    /// Publishes over `nats`.
-    pub fn new(settings: Settings, nats: Nats) -> Self {
-        Self { settings, nats }
+    /// Publishes through `outlet`.
+    pub fn new(settings: Settings, outlet: impl Outlet + 'static) -> Self {
+        Self { settings, outlet: Box::new(outlet) }
     }
 
     /// The message: the event in structured mode.
@@ -64,9 +93,10 @@ impl Publisher {
         if let Some(traceparent) = &task.traceparent {
             headers.push(("traceparent".to_owned(), traceparent.clone()));
         }
-        let stored = self.nats.store(subject.clone(), headers, finished.body.clone());
+        let message = Message { subject: subject.clone(), headers, body: finished.body.clone() };
+        let stored = self.outlet.publish(message);
         match tokio::time::timeout(self.settings.timeout, stored).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(fault(&error, &subject)),
             Err(_) => Err(fault(&StoreError::Unknown, &subject)),
         }

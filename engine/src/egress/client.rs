@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -134,6 +135,19 @@ pub struct Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Takes a finished request to where it goes, and brings the answer back: the network, or what stands in for it where
+/// nothing may be sent (`hookmill test`).
+pub trait Outlet: Send + Sync {
+    /// One request, one answer.
+    fn post(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>>;
+}
+
+impl Outlet for Pool {
+    fn post(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(self.post(call))
     }
 }
 

@@ -24,6 +24,6 @@ pub use task::{
     DeliveryId, EventRef, Filtered, Finished, Fits, LastFault, Next, SourceMessage, SourceRef, SplitPath,
     Task, TaskKey, Work,
 };
-pub use time::Timestamp;
+pub use time::{Clock, Timestamp};
 pub use types::{TypePatternError, TypePatterns};
 pub use verdict::{Output, Verdict};

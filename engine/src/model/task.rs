@@ -46,7 +46,7 @@ pub struct SourceRef {
     pub time: Timestamp,
 }
 
-/// Attributes of the event for lists and logs. Cut to 256 bytes each where they are stored.
+/// Attributes of the event for lists, logs and metrics. Texts are cut to 256 bytes each where they are stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EventRef {
     /// `id`.
@@ -55,6 +55,8 @@ pub struct EventRef {
     pub source: String,
     /// `type`.
     pub ty: String,
+    /// `time`, as the publisher said it: no step changes when something happened.
+    pub time: Option<Timestamp>,
 }
 
 /// The way a task took through splits: one number a split (`2`, then `2.0`).
@@ -294,6 +296,12 @@ impl Task {
     /// The subscription's token in subjects: its name or `_`.
     pub fn subscription_token(&self) -> &str {
         self.subscription.as_ref().map_or("_", Name::as_str)
+    }
+
+    /// Since when the event is on its way: by its own `time`, or when it was stored, where it has none or one that is yet to
+    /// come.
+    pub fn since(&self, now: Timestamp) -> Timestamp {
+        self.event.time.filter(|time| *time <= now).unwrap_or(self.source.time)
     }
 
     /// The event as it stands now, if the work still has one.

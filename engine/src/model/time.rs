@@ -1,6 +1,8 @@
 //! Points in time. The one home of the wall clock: everything else is handed the time.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ::time::OffsetDateTime;
@@ -75,6 +77,39 @@ impl fmt::Display for Timestamp {
         let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
         f.write_str(&time.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Tells the time.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The wall clock.
+    #[default]
+    Wall,
+    /// One that stands where it was set. Clones stand where it stands.
+    Set(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// One that stands at `time`.
+    pub fn at(time: Timestamp) -> Self {
+        Self::Set(Arc::new(AtomicU64::new(time.0)))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::Wall => Timestamp::now(),
+            Self::Set(nanos) => Timestamp(nanos.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Sets it; the wall clock goes on as it does.
+    pub fn set(&self, time: Timestamp) {
+        match self {
+            Self::Wall => {}
+            Self::Set(nanos) => nanos.store(time.0, Ordering::Relaxed),
+        }
     }
 }
 

@@ -119,9 +119,11 @@ pub enum ConnectError {
     /// A credential reference has no value.
     #[error("[nats] credentials can't be read")]
     Secret(#[from] SecretError),
-    /// The credentials file can't be read.
-    #[error("[nats] credentials file {path} can't be read")]
-    CredentialsFile {
+    /// A file that the settings name can't be read.
+    #[error("[nats] {key} file {path} can't be read")]
+    File {
+        /// The setting.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -133,7 +135,7 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether the configuration is wrong (and waiting would not help).
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Url { .. } | Self::Secret(_) | Self::CredentialsFile { .. })
+        matches!(self, Self::Url { .. } | Self::Secret(_) | Self::File { .. })
     }
 }
 
@@ -201,6 +203,10 @@ impl Nats {
                     return Err(ConnectError::Refused { url });
                 }
                 ConnectErrorKind::Tls => return Err(ConnectError::Tls { url, source: error }),
+                // A certificate that is refused, on either side, comes as a broken connection.
+                ConnectErrorKind::Io if is_tls(&error) => {
+                    return Err(ConnectError::Tls { url, source: error });
+                }
                 ConnectErrorKind::Dns
                 | ConnectErrorKind::TimedOut
                 | ConnectErrorKind::Io
@@ -285,6 +291,13 @@ impl Nats {
     }
 }
 
+/// Whether a connection broke because one side's TLS said so.
+fn is_tls(error: &async_nats::ConnectError) -> bool {
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
+}
+
 fn servers(url: &str) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
     let parse = |part: &str| part.trim().parse().map_err(|_| ConnectError::Url { url: without_login(url) });
     url.split(',').map(parse).collect()
@@ -331,11 +344,9 @@ async fn options(
         };
     }
     if let Some(path) = &settings.credentials {
-        let text = tokio::fs::read_to_string(path).await;
-        let text = text.map_err(|source| ConnectError::CredentialsFile { path: path.clone(), source })?;
-        options = options
-            .credentials(&text)
-            .map_err(|source| ConnectError::CredentialsFile { path: path.clone(), source })?;
+        let unusable = |source| ConnectError::File { key: "credentials", path: path.clone(), source };
+        let text = tokio::fs::read_to_string(path).await.map_err(unusable)?;
+        options = options.credentials(&text).map_err(unusable)?;
     }
     if let (Some(user), Some(password)) = (&settings.user, &settings.password) {
         let (user, password) = (user.resolve()?, password.resolve()?);
@@ -343,6 +354,12 @@ async fn options(
     }
     if let Some(token) = &settings.token {
         options = options.token(token.resolve()?.expose().to_owned());
+    }
+    for (key, path) in [("ca", &settings.ca), ("cert", &settings.cert), ("key", &settings.key)] {
+        if let Some(path) = path {
+            let read = tokio::fs::read(path).await;
+            read.map_err(|source| ConnectError::File { key, path: path.clone(), source })?;
+        }
     }
     if let Some(ca) = &settings.ca {
         options = options.add_root_certificates(ca.clone());

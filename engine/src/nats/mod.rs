@@ -6,6 +6,7 @@
 mod bucket;
 pub mod connect;
 pub mod consumers;
+mod fit;
 pub mod lanes;
 pub mod letters;
 pub mod modules;

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{ErrorCode, kv};
 use serde_json::json;
 
-use super::{ApiError, Nats, api};
+use super::{ApiError, Nats, api, fit};
 use crate::model::Timestamp;
 
 /// How long dead letters are kept.
@@ -141,10 +141,9 @@ impl Nats {
 
     /// Makes what is missing of the engine's streams and bucket, and refuses what is there but unfit.
     pub async fn ensure_streams(&self, lane_messages_max: u64) -> Result<(), StreamsError> {
-        let retries = self.ensure(retries(self)).await?;
-        refuse_limits(&retries)?;
-        self.ensure(lanes(self, lane_messages_max)).await?;
-        self.ensure(dead_letters(self)).await?;
+        fit::retries(&self.ensure(retries(self)).await?)?;
+        fit::lanes(&self.ensure(lanes(self, lane_messages_max)).await?)?;
+        fit::dead_letters(&self.ensure(dead_letters(self)).await?)?;
         self.ensure_bucket().await
     }
 
@@ -182,8 +181,10 @@ impl Nats {
                 tracing::info!(stream, "stream made");
                 Ok(info.config)
             }
-            // Another engine was quicker, with other settings.
-            Err(error) if error.is(ErrorCode::STREAM_NAME_EXIST) => Ok(config),
+            // Somebody else was quicker, with other settings: those are in force.
+            Err(error) if error.is(ErrorCode::STREAM_NAME_EXIST) => {
+                Ok(self.stream_info(&stream).await?.map_or(config, |info| info.config))
+            }
             Err(source) => Err(StreamsError::Api { stream, verb: "made", source }),
         }
     }
@@ -249,29 +250,6 @@ fn dead_letters(nats: &Nats) -> Config {
         allow_direct: true,
         ..Default::default()
     }
-}
-
-fn refuse_limits(config: &Config) -> Result<(), StreamsError> {
-    let limited = config.max_messages > 0
-        || config.max_bytes > 0
-        || config.max_messages_per_subject > 0
-        || !config.max_age.is_zero();
-    if limited || !config.allow_message_schedules {
-        let what = if limited {
-            "it has a limit (messages, bytes, messages a subject or age), and a limit on it deletes waiting retries"
-        } else {
-            "it does not allow message schedules"
-        };
-        return Err(StreamsError::Unfit {
-            stream: config.name.clone(),
-            what: what.to_owned(),
-            mend: format!(
-                "take the limit away with `nats stream edit {}`, or delete the stream if it is empty",
-                config.name
-            ),
-        });
-    }
-    Ok(())
 }
 
 impl Nats {

@@ -37,6 +37,7 @@ const SPLIT: &str = "Hookmill-Split";
 const EVENT_ID: &str = "Hookmill-Event-Id";
 const EVENT_SOURCE: &str = "Hookmill-Event-Source";
 const EVENT_TYPE: &str = "Hookmill-Event-Type";
+const EVENT_TIME: &str = "Hookmill-Event-Time";
 const SOURCE_STREAM: &str = "Hookmill-Source-Stream";
 const SOURCE_SEQUENCE: &str = "Hookmill-Source-Sequence";
 const SOURCE_TIME: &str = "Hookmill-Source-Time";
@@ -177,6 +178,9 @@ fn context(task: &Task) -> Vec<(String, String)> {
     push(EVENT_ID, shown(&task.event.id));
     push(EVENT_SOURCE, shown(&task.event.source));
     push(EVENT_TYPE, shown(&task.event.ty));
+    if let Some(time) = task.event.time {
+        push(EVENT_TIME, time.to_string());
+    }
     push(SOURCE_STREAM, task.source.stream.to_string());
     push(SOURCE_SEQUENCE, task.source.sequence.to_string());
     push(SOURCE_TIME, task.source.time.to_string());
@@ -269,6 +273,7 @@ pub fn decode(
             id: decode_value(fields.text(EVENT_ID).unwrap_or_default()),
             source: decode_value(fields.text(EVENT_SOURCE).unwrap_or_default()),
             ty: decode_value(fields.text(EVENT_TYPE).unwrap_or_default()),
+            time: fields.text(EVENT_TIME).and_then(Timestamp::parse),
         },
         path: SplitPath::parse(fields.text(SPLIT).unwrap_or_default()).ok_or(DecodeError::Header(SPLIT))?,
         steps: fields.text(STEPS).unwrap_or_default().into(),
@@ -344,7 +349,12 @@ mod tests {
             pipeline,
             work,
             source,
-            event: EventRef { id: "ä \"1%".into(), source: "/s".into(), ty: "t".into() },
+            event: EventRef {
+                id: "ä \"1%".into(),
+                source: "/s".into(),
+                ty: "t".into(),
+                time: Some(Timestamp::from_unix_nanos(1_795_489_075_123_456_789)),
+            },
             path,
             steps: "abc".into(),
             generation: 2,

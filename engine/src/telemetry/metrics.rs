@@ -17,7 +17,8 @@ pub const DELIVERIES: &str = "hookmill_deliveries_total";
 pub const DELIVERY_ATTEMPTS: &str = "hookmill_delivery_attempts_total";
 /// Length of an attempt, `{pipeline,subscription}`.
 pub const DELIVERY_DURATION: &str = "hookmill_delivery_duration_seconds";
-/// Stored in the source to delivered, `{pipeline,subscription}`.
+/// Age of an event when it is delivered, `{pipeline,subscription}`: from its own `time`, else (none, or one in the future) from
+/// when it was stored.
 pub const EVENT_AGE: &str = "hookmill_event_age_seconds";
 /// Length of one call of a step, its instance included, `{pipeline,subscription,step}` (from 0).
 pub const STEP_DURATION: &str = "hookmill_step_duration_seconds";
@@ -62,7 +63,11 @@ fn describe() {
     describe_counter!(DELIVERIES, "ends of tasks: delivered, filtered, dead_lettered");
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
     describe_histogram!(DELIVERY_DURATION, metrics::Unit::Seconds, "length of an attempt");
-    describe_histogram!(EVENT_AGE, metrics::Unit::Seconds, "from stored in the source to delivered");
+    describe_histogram!(
+        EVENT_AGE,
+        metrics::Unit::Seconds,
+        "age of an event when it is delivered, from its own time, else from when it was stored"
+    );
     describe_histogram!(STEP_DURATION, metrics::Unit::Seconds, "length of one call of a step");
     describe_counter!(STEP_FAILURES, "steps that failed");
     describe_counter!(MODULE_SWAPS, "modules that took, or did not take, a running one's place");

@@ -18,6 +18,7 @@ use super::module::{self, Compiled, Module};
 use super::settings::HostSettings;
 use super::step::Idle;
 use super::ticker::Ticker;
+use crate::model::Clock;
 
 /// Largest linear memory that any instance can have.
 pub(super) const MEMORY_BYTES_MAX: u64 = 4 << 30;
@@ -44,11 +45,18 @@ pub struct Host {
     /// What calls beyond their free time share: one core less than there are.
     cores: Arc<Semaphore>,
     ticker: Arc<Ticker>,
+    /// What guests are told when they ask for the time.
+    clock: Clock,
 }
 
 impl Host {
     /// Starts the sandbox. Reserves address space, not memory.
     pub fn new(settings: HostSettings) -> Result<Arc<Self>, HostError> {
+        Self::with_clock(settings, Clock::Wall)
+    }
+
+    /// The same with a clock for its guests.
+    pub fn with_clock(settings: HostSettings, clock: Clock) -> Result<Arc<Self>, HostError> {
         if settings.instances == 0 {
             return Err(HostError::Settings("limits.instances is 0: no transform could run"));
         }
@@ -68,6 +76,7 @@ impl Host {
             idle: Mutex::default(),
             cores: Arc::new(Semaphore::new((cores - 1).max(1))),
             ticker,
+            clock,
             settings,
         }))
     }
@@ -108,6 +117,10 @@ impl Host {
     /// The limits of the process.
     pub fn settings(&self) -> &HostSettings {
         &self.settings
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     pub(super) fn memory(&self) -> Arc<MemoryBudget> {

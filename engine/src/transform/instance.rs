@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Store, Trap, WasmBacktrace};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::exports::hookmill::transform::handler;
 use super::bindings::hookmill::transform::{clock, log, types};
@@ -15,7 +15,7 @@ use super::budget::{Meter, Queue};
 use super::errors::{Broken, guest_text};
 use super::limiter::{Limiter, MemoryBudget, Refused, TABLE_ELEMENTS_MAX};
 use super::watch::Watch;
-use crate::model::Timestamp;
+use crate::model::{Clock, Timestamp};
 
 /// Longest time that making and configuring an instance may take together.
 pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +42,7 @@ pub(super) struct Limits {
     pub(super) memory_bytes: u64,
     pub(super) output_bytes: u64,
     pub(super) queue: Queue,
+    pub(super) clock: Clock,
     /// Who looks on, if anybody does.
     pub(super) watch: Option<Watch>,
 }
@@ -53,6 +54,7 @@ pub(super) struct State {
     meter: Arc<Meter>,
     log_bytes_left: usize,
     log_dropped: u32,
+    clock: Clock,
     watch: Option<Watch>,
     /// Made at the first use: a guest that needs no WASI doesn't pay for it.
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
@@ -92,20 +94,22 @@ impl types::Host for State {}
 
 impl clock::Host for State {
     fn now(&mut self) -> u64 {
-        Timestamp::now().unix_millis()
+        self.clock.now().unix_millis()
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (ctx, table) = &mut **self.wasi.get_or_insert_with(|| Box::new(empty_wasi(self.watch.as_ref())));
+        let (clock, watch) = (&self.clock, self.watch.as_ref());
+        let (ctx, table) = &mut **self.wasi.get_or_insert_with(|| Box::new(empty_wasi(clock, watch)));
         WasiCtxView { ctx, table }
     }
 }
 
 /// No files, no environment, no arguments, no sockets; output goes nowhere, or to who looks on.
-fn empty_wasi(watch: Option<&Watch>) -> (WasiCtx, ResourceTable) {
+fn empty_wasi(clock: &Clock, watch: Option<&Watch>) -> (WasiCtx, ResourceTable) {
     let mut builder = WasiCtxBuilder::new();
+    builder.wall_clock(WallClock(clock.clone()));
     builder.allow_tcp(false).allow_udp(false).max_random_size(WASI_RANDOM_BYTES_MAX);
     if let Some(watch) = watch {
         builder.stdout(watch.pipe()).stderr(watch.pipe());
@@ -113,6 +117,19 @@ fn empty_wasi(watch: Option<&Watch>) -> (WasiCtx, ResourceTable) {
     let mut table = ResourceTable::new();
     table.set_max_capacity(WASI_RESOURCES_MAX);
     (builder.build(), table)
+}
+
+/// The same time for guests that ask WASI.
+struct WallClock(Clock);
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.0.now().since(Timestamp::default())
+    }
 }
 
 /// A live instance.
@@ -144,6 +161,7 @@ impl Instance {
             meter: Arc::clone(&meter),
             log_bytes_left,
             log_dropped: 0,
+            clock: limits.clock.clone(),
             watch: limits.watch.clone(),
             wasi: None,
         };

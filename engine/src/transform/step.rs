@@ -74,6 +74,7 @@ impl Step {
             memory_bytes: settings.memory_bytes,
             output_bytes: settings.output_bytes,
             queue: host.queue(),
+            clock: host.clock(),
             watch,
         };
         let idle = Arc::new(Idle::new());

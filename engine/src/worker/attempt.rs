@@ -13,7 +13,7 @@ use super::held::Hold;
 use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
 use super::storing::{Put, Stopped, delete_lease, forms};
-use crate::model::{Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
+use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
 use crate::pipeline::Moment;
 
@@ -278,7 +278,7 @@ impl Engine {
     async fn advance(&self, lane: &Lane, task: &Task, ticket: &Ticket, lease: &mut Option<u64>) -> Next {
         let subscription = &lane.subscription;
         let deadline = subscription.deadline(task);
-        let moment = Moment { clock: Timestamp::now, draw: rand::random() };
+        let moment = Moment { clock: &Clock::Wall, draw: rand::random() };
         let advance = abort_late_if_marked(task, lane.pipeline.advance(subscription, task.clone(), moment));
         let advance = timeout(deadline, AssertUnwindSafe(advance).catch_unwind());
         tokio::pin!(advance);
@@ -444,7 +444,7 @@ impl Engine {
         }
         lane.counters.duration.record(now.since(began).as_secs_f64());
         if matches!(next, Next::Delivered { .. }) {
-            lane.counters.age.record(now.since(task.source.time).as_secs_f64());
+            lane.counters.age.record(now.since(task.since(now)).as_secs_f64());
         }
         if let Some(onlooker) = &self.onlooker {
             onlooker(&super::Seen { task, next, at: now });

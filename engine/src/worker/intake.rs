@@ -235,7 +235,7 @@ impl Engine {
             }
         };
         let work = self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1);
-        self.in_turn(&source, turn, work).await;
+        Box::pin(self.in_turn(&source, turn, work)).await;
     }
 
     /// Admits a message (new, or redriven as a whole) and carries its tasks on, side by side.

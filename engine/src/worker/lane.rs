@@ -99,7 +99,7 @@ pub struct Counters {
     pub attempts_failed: Counter,
     /// Length of attempts, in seconds.
     pub duration: metrics::Histogram,
-    /// Stored to delivered, in seconds.
+    /// Age of delivered events, in seconds.
     pub age: metrics::Histogram,
 }
 

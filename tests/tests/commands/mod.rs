@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookmill_tests::engine::LogLine;
-use hookmill_tests::{Cable, Engine, NatsServer, PipelineFolder, events, hookmill, http, signature};
+use hookmill_tests::{
+    Cable, Engine, NatsServer, PipelineFolder, events, hookmill, hookmill_reading, http, signature,
+};
 use serde_json::json;
 
 use crate::mill::{SOON, command, json_lines};
@@ -123,6 +125,22 @@ async fn publish_takes_objects_arrays_and_lines_in_both_modes() {
     assert_eq!(header("ce-id"), Some(events::order_id(1)));
     assert_eq!(header("ce-datacontenttype").as_deref(), Some("application/json"));
     assert_eq!(sixth.payload, events::order_data(1));
+}
+
+#[tokio::test]
+async fn publish_reads_standard_input_where_a_file_is_called_dash() {
+    let server = with_source().await;
+    let url = server.url();
+    let lines = format!("{}\n{}\n", events::order_json(1), events::order_json(2));
+    let said = hookmill_reading(&["publish", "-", "--json", "--nats", &url], &lines).await;
+    assert_eq!((said.code, &*said.stderr), (0, "2 published\n"));
+    assert_eq!(json_lines(&said)[1]["id"], events::order_id(2));
+    assert_eq!(stored(&server, 2).await.payload, events::order_json(2));
+    let said = hookmill_reading(&["publish", "-", "--nats", &url], "").await;
+    assert_eq!((said.code, &*said.stderr), (0, "0 published\n"));
+    let said = hookmill_reading(&["publish", "-", "--nats", &url], "{}").await;
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.starts_with("error: standard input:1: "), "{said:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use hookmill_tests::{Engine, NatsServer, PipelineFolder, behaviour, events};
+use hookmill_tests::{Engine, NatsServer, PipelineFolder, behaviour, events, hookmill_at_terminal};
 use serde_json::{Value, json};
 
 use crate::mill::{LATER, Mill, command, delivery_ids, retry};
@@ -181,6 +181,28 @@ async fn letters_are_discarded_only_when_it_is_meant() {
     assert_eq!((said.code, &*said.stderr), (0, "2 discarded\n"));
     mill.holds("HOOKMILL_DLQ", 0).await;
     assert_eq!(mill.endpoint.received(), 3, "none was sent again");
+}
+
+#[tokio::test]
+async fn at_a_terminal_discard_asks_and_takes_yes_alone_for_a_yes() {
+    let (mill, _engine) = three_letters().await;
+    let url = mill.server.url();
+    let discard = ["dlq", "discard", "1", "2", "--nats", &url];
+    let question = "2 dead letters will be lost for good. Discard them? [y/N] ";
+    // Ctrl-D at the beginning of a line ends the input.
+    for no in ["n\n", "\n", "no\n", "yy\n", "\u{4}"] {
+        let said = hookmill_at_terminal(&discard, no).await;
+        let expected = format!("{question}nothing discarded\n");
+        assert_eq!((said.code, &*said.stdout, &*said.stderr), (1, "", &*expected), "{no:?}");
+    }
+    assert_eq!(sequences(&mill.json(&["dlq", "list"]).await), [1, 2, 3]);
+    let said = hookmill_at_terminal(&discard, "y\n").await;
+    assert_eq!((said.code, &*said.stdout, &*said.stderr), (0, "", &*format!("{question}2 discarded\n")));
+    assert_eq!(sequences(&mill.json(&["dlq", "list"]).await), [3]);
+    let all = ["dlq", "discard", "--all", "--json", "--nats", &url];
+    let said = hookmill_at_terminal(&all, "yes\n").await;
+    assert_eq!((said.code, &*said.stdout), (0, "{\"discarded\":true,\"sequence\":3}\n"));
+    mill.holds("HOOKMILL_DLQ", 0).await;
 }
 
 #[tokio::test]

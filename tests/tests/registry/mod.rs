@@ -3,5 +3,5 @@
 mod files;
 mod follow;
 mod storage;
-mod support;
+pub mod support;
 mod swaps;

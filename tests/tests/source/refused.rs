@@ -166,9 +166,79 @@ async fn a_stream_of_retries_with_a_limit_is_refused() {
     mill.jetstream.create_stream(config).await.expect("the stream can be made");
     let said = refused(&mill.server.url(), &mill.folder, &[]).await;
     let expected = "stream HOOKMILL_RETRIES is there, but it has a limit (messages, bytes, messages a subject or age), \
-                    and a limit on it deletes waiting retries; take the limit away with \
-                    `nats stream edit HOOKMILL_RETRIES`, or delete the stream if it is empty";
+                    and a limit on it deletes waiting retries; mend it with `nats stream edit HOOKMILL_RETRIES \
+                    --max-msgs=-1 --max-bytes=-1 --max-msgs-per-subject=-1 --max-age=0s`";
     assert_eq!(error(&said), expected);
+}
+
+#[tokio::test]
+async fn streams_that_would_drop_tasks_or_dead_letters_are_refused_until_they_are_mended() {
+    use stream::{DiscardPolicy, RetentionPolicy};
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let url = mill.server.url();
+    let base = |name: &str, subjects: &str, retention| stream::Config {
+        name: name.into(),
+        subjects: vec![subjects.into()],
+        retention,
+        ..stream::Config::default()
+    };
+    let lanes = || base("HOOKMILL_LANES", "hookmill.lane.>", RetentionPolicy::WorkQueue);
+    let letters = || base("HOOKMILL_DLQ", "hookmill.dlq.>", RetentionPolicy::Limits);
+    let drops = "it drops the oldest messages to make room for new ones";
+    let ages = "it has a maximum age, which deletes tasks that wait in their lanes";
+    let (new, old) = (DiscardPolicy::New, DiscardPolicy::Old);
+    // What is there, why it is refused, the flags that mend it, and what they make of it.
+    let cases = [
+        (
+            stream::Config { discard: old, max_messages: 10, ..lanes() },
+            drops,
+            "--discard=new",
+            stream::Config { discard: new, max_messages: 10, ..lanes() },
+        ),
+        (
+            stream::Config { discard: new, max_messages_per_subject: 10, ..lanes() },
+            drops,
+            "--discard=new --discard-per-subject",
+            stream::Config {
+                discard: new,
+                discard_new_per_subject: true,
+                max_messages_per_subject: 10,
+                ..lanes()
+            },
+        ),
+        (
+            stream::Config { discard: new, max_age: Duration::from_secs(3600), ..lanes() },
+            ages,
+            "--max-age=0s",
+            stream::Config { discard: new, ..lanes() },
+        ),
+        (
+            stream::Config { discard: old, max_bytes: 1_000_000, ..letters() },
+            drops,
+            "--discard=new",
+            stream::Config { discard: new, max_bytes: 1_000_000, ..letters() },
+        ),
+    ];
+    for (config, why, flags, mended) in cases {
+        let name = config.name.clone();
+        // An engine of an earlier case has made its own.
+        let _ = mill.jetstream.delete_stream(&name).await;
+        mill.jetstream.create_stream(config).await.expect("the stream can be made");
+        let said = refused(&url, &mill.folder, &[]).await;
+        let expected =
+            format!("stream {name} is there, but {why}; mend it with `nats stream edit {name} {flags}`");
+        assert_eq!(error(&said), expected);
+        mill.jetstream.update_stream(mended).await.expect("the stream can be mended so");
+        assert_eq!(mill.engine().start().await.terminate().await, 0);
+    }
+    mill.jetstream.delete_stream("HOOKMILL_LANES").await.expect("the stream can be deleted");
+    let interest = base("HOOKMILL_LANES", "hookmill.lane.>", RetentionPolicy::Interest);
+    mill.jetstream.create_stream(interest).await.expect("the stream can be made");
+    let said = refused(&url, &mill.folder, &[]).await;
+    assert!(error(&said).contains("its retention is not work queue"), "{said:?}");
+    assert!(error(&said).ends_with("delete it with `nats stream rm HOOKMILL_LANES`: it will be made anew"));
+    let said = mill.command(&["init"]).await;
+    assert_eq!((said.code, error(&said)), (1, error(&refused(&url, &mill.folder, &[]).await)));
 }
 
 #[tokio::test]

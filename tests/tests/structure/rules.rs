@@ -39,7 +39,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 24] = [
+const HOMES: [(&str, &[&str]); 25] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -50,9 +50,10 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("jsonschema", &["schema"]),
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
     ("notify", &["cli"]),
-    ("rustls", &["egress", "server"]),
+    ("rustls", &["egress", "nats", "server"]),
     ("rustls_native_certs", &["egress"]),
     ("rustls_pki_types", &["egress", "server"]),
+    ("similar", &["cli"]),
     ("subtle", &["server"]),
     ("tokio_rustls", &["server"]),
     ("toml", &["config"]),

@@ -83,7 +83,7 @@ pub trait Transform: Sized + 'static {
 /// `settings` (their JSON Schema), `samples` and `limits`. It is put into the module as it is; `hookmill module test`
 /// checks it.
 ///
-/// ```ignore
+/// ```text
 /// export_transform!(Stamp, metadata = "../metadata.json");
 /// ```
 #[macro_export]

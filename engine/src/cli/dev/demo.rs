@@ -62,8 +62,7 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     let mut receivers = receivers(&root, &happened, &stop).await?;
     let loaded = config::load(&args.paths.paths);
     let source = Source::Open(Modules::look(&nats));
-    let prepared =
-        assemble::prepare(loaded, &assemble::host(&process)?, &source, Strictness::Lenient).await?;
+    let prepared = assemble::prepare(&assemble::host(&process)?, loaded, &source, Strictness::Lenient).await;
     if !prepared.loaded.problems.is_empty() {
         return Err(assemble::say(&prepared.loaded.problems, global.json));
     }

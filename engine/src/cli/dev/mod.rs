@@ -78,7 +78,7 @@ impl Dev {
         let Self { args, process, nats, host, source, current } = self;
         loop {
             let loaded = config::load(&args.paths.paths);
-            let prepared = assemble::prepare(loaded, host, source, Strictness::Lenient).await?;
+            let prepared = assemble::prepare(host, loaded, source, Strictness::Lenient).await;
             let mut watch =
                 Watch::start(&args.paths.paths, &prepared.loaded).map_err(|error| Failure::failed(&error))?;
             let engine = if prepared.loaded.problems.is_empty() {

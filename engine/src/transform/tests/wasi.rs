@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::testing::{Guest, embed_world, event, host, patient};
-use super::super::{Settings, Step, Watch};
+use super::super::{Host, HostSettings, Settings, Step, Watch};
 use crate::model::fault::Code;
-use crate::model::{Fault, Verdict};
+use crate::model::{Clock, Fault, Timestamp, Verdict};
 
 const WASI: [&str; 4] = [
     "package wasi:io@0.2.0; interface poll { resource pollable { block: func(); } }",
@@ -63,6 +63,27 @@ async fn a_guest_that_spins_after_a_sleep_is_stopped() {
     let both = "(call $block (call $soon (i64.const 400000000))) (loop $l (br $l))";
     let fault = apply(both, Duration::from_millis(600)).await.unwrap_err();
     assert_eq!(fault.code, Code::StepTimeout);
+}
+
+#[tokio::test]
+async fn a_guest_is_told_the_time_of_its_host_by_wasi_as_well() {
+    let packages = [
+        "package wasi:clocks@0.2.0; interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 }
+           now: func() -> datetime; }",
+        "package test:guest; world guest { include hookmill:transform/transform@0.1.0;
+           import wasi:clocks/wall-clock@0.2.0; }",
+    ];
+    let imports = r#"(import "wasi:clocks/wall-clock@0.2.0" "now" (func $wall (param i32)))"#;
+    let ask = "(call $wall (i32.const 512))
+        (if (i64.ne (i64.load (i32.const 512)) (i64.const 1795507210)) (then unreachable))
+        (if (i32.ne (i32.load (i32.const 520)) (i32.const 500000000)) (then unreachable))
+        (if (i64.ne (call $now) (i64.const 1795507210500)) (then unreachable))";
+    let clock = Clock::at(Timestamp::from_unix_nanos(1_795_507_210_500_000_000));
+    let host = Host::with_clock(HostSettings { instances: 8, ..HostSettings::default() }, clock).unwrap();
+    let module =
+        host.load("guest", &embed_world(&Guest::keep().apply(ask).text(imports), &packages)).unwrap();
+    let step = Step::new(Arc::clone(&host), module, patient()).await.unwrap();
+    assert_eq!(step.apply(&event()).await, Ok(Verdict::Keep));
 }
 
 #[tokio::test]
