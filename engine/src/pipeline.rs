@@ -19,7 +19,7 @@ use crate::filter::Filter;
 use crate::lane::{Policy, Rate, circuit};
 use crate::model::{
     Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
-    SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
+    SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Verdict, Whose, Work,
 };
 use crate::source;
 use crate::telemetry::metrics as names;
@@ -242,7 +242,7 @@ impl Pipeline {
                 return self.refuse(message, source, generation, EventRef::default(), fault);
             }
         };
-        let about = event_ref(&event);
+        let about = EventRef::of(&event);
         let hops = message.header(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0);
         if let Err(fault) = self.validator.check(&event) {
             return self.refuse(message, source, generation, about, fault);
@@ -418,7 +418,7 @@ fn follow(task: &mut Task, at: u16, output: Output) {
         task.http.retain(|(have, _)| *have != name);
         task.http.push((name, value));
     }
-    task.event = EventRef { time: task.event.time, ..event_ref(&output.event) };
+    task.event = EventRef { time: task.event.time, ..EventRef::of(&output.event) };
     task.work = Work::Step(at + 1, Arc::new(output.event));
 }
 
@@ -486,11 +486,6 @@ pub fn failed(
             Next::DeadLetter(task.with_fault(&fault), fault)
         }
     }
-}
-
-fn event_ref(event: &Event) -> EventRef {
-    let time = event.time.as_deref().and_then(Timestamp::parse);
-    EventRef { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone(), time }
 }
 
 /// The event's trace context: its `traceparent` extension (Distributed Tracing extension), else the message's header.

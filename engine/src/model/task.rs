@@ -59,6 +59,14 @@ pub struct EventRef {
     pub time: Option<Timestamp>,
 }
 
+impl EventRef {
+    /// Names an event.
+    pub fn of(event: &Event) -> Self {
+        let time = event.time.as_deref().and_then(Timestamp::parse);
+        Self { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone(), time }
+    }
+}
+
 /// The way a task took through splits: one number a split (`2`, then `2.0`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SplitPath(Vec<u32>);
