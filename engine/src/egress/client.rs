@@ -24,8 +24,9 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a response's status line and headers.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Most kept-alive connections that one endpoint keeps while they are idle.
-const IDLE_CONNECTIONS_MAX: usize = 128;
+/// Most kept-alive connections that one endpoint keeps while they are idle. As many as a subscription commonly uses at once
+/// at the most: below that each burst would connect anew.
+const IDLE_CONNECTIONS_MAX: usize = 1024;
 
 /// Longest time that a connection is kept idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);

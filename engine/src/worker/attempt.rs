@@ -82,12 +82,12 @@ impl Engine {
     /// Through the door: a slot, or stored in the lane.
     pub(super) async fn enter(self: &Arc<Self>, task: Task, hold: Hold, again: bool) -> Option<Ready> {
         let Some(lane) = self.lane_of(&task) else {
-            self.park(task, hold).await;
+            Box::pin(self.park(task, hold)).await;
             return None;
         };
         // Before the attempt is known to others: what they bring meanwhile may be that very wait, fired.
         if again {
-            match self.storing.waits_already(&task).await {
+            match Box::pin(self.storing.waits_already(&task)).await {
                 None => return None,
                 Some(true) => {
                     hold.settle().await;
@@ -108,7 +108,7 @@ impl Engine {
         if let Some(slot) = slot {
             Some(Ready { lane, slot, task, ticket })
         } else {
-            self.store_in_lane(&lane, task, ticket, None).await;
+            Box::pin(self.store_in_lane(&lane, task, ticket, None)).await;
             None
         }
     }
@@ -179,7 +179,8 @@ impl Engine {
         }
     }
 
-    /// Attempts a task that has a slot, until there is an outcome, and stores it.
+    /// Attempts a task that has a slot, until there is an outcome, and stores it. What seldom happens is boxed, here and
+    /// wherever a task passes: every task carries the room for it otherwise, and moves it.
     pub(super) async fn attempt(self: Arc<Self>, ready: Ready) {
         let Ready { lane, slot, mut task, ticket } = ready;
         let mut lease = None;
@@ -201,7 +202,7 @@ impl Engine {
             match next {
                 Next::Onward(onward) => {
                     let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
-                    match self.storing.wait(&onward, due, lease).await {
+                    match Box::pin(self.storing.wait(&onward, due, lease)).await {
                         Put::Stored(sequence) => {
                             lease = Some(sequence);
                             ticket.settle_so_far().await;
@@ -223,11 +224,15 @@ impl Engine {
                     lane.counters.filtered.increment(1);
                     return;
                 }
-                Next::Wait(task, due, _) => return self.put_off(&lane, task, due, ticket, lease).await,
-                Next::DeadLetter(task, fault) => return self.bury(&lane, task, fault, ticket, lease).await,
+                Next::Wait(task, due, _) => {
+                    return Box::pin(self.put_off(&lane, task, due, ticket, lease)).await;
+                }
+                Next::DeadLetter(task, fault) => {
+                    return Box::pin(self.bury(&lane, task, fault, ticket, lease)).await;
+                }
                 Next::Split(children) => {
                     drop(slot);
-                    return self.fan_out(&lane, &task, children, ticket, lease).await;
+                    return Box::pin(self.fan_out(&lane, &task, children, ticket, lease)).await;
                 }
             }
         }
@@ -250,7 +255,7 @@ impl Engine {
         if !subscription.steps_changed(task) {
             return Ok(None);
         }
-        match self.original(task).await? {
+        match Box::pin(self.original(task)).await? {
             Some(event) if task.path.is_root() => {
                 task.fits = Some(Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() }));
                 task.work = Work::Step(0, event);
@@ -296,7 +301,7 @@ impl Engine {
                 }
                 ticket.settle_so_far().await;
             };
-            futures_util::join!(&mut advance, store).0
+            futures_util::join!(&mut advance, Box::pin(store)).0
         };
         let (code, detail) = match done {
             Ok(Ok(next)) => return next,

@@ -222,15 +222,18 @@ impl Engine {
         ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, Some(room));
         counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
-        let suspect =
-            if deliveries >= SUSPECT_DELIVERIES { self.suspect(&source).await } else { Suspect::No };
+        let suspect = if deliveries >= SUSPECT_DELIVERIES {
+            Box::pin(self.suspect(&source)).await
+        } else {
+            Suspect::No
+        };
         let turn = match suspect {
             Suspect::No => None,
             Suspect::Turn(turn) => Some((turn, hold.on_done())),
             Suspect::Stopped => return,
             Suspect::Killer => {
                 let task = pipeline.whole(message, &source, 0, EventRef::default());
-                self.reject(&pipeline, task, killer(), hold).await;
+                Box::pin(self.reject(&pipeline, task, killer(), hold)).await;
                 return self.clear_suspect(&source).await;
             }
         };
@@ -256,11 +259,13 @@ impl Engine {
             let (code, reason) = (Code::Internal, Reason::CrashLoop);
             let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
             let task = pipeline.whole(message, source, generation, EventRef::default());
-            return self.reject(pipeline, task, fault, hold).await;
+            return Box::pin(self.reject(pipeline, task, fault, hold)).await;
         };
         let (tasks, filtered, about) = match admitted {
             Admitted::Tasks { tasks, filtered, about } => (tasks, filtered, about),
-            Admitted::Refused(task, fault) => return self.reject(pipeline, *task, fault, hold).await,
+            Admitted::Refused(task, fault) => {
+                return Box::pin(self.reject(pipeline, *task, fault, hold)).await;
+            }
         };
         if tasks.is_empty() && filtered.is_empty() {
             counter!(names::EVENTS_UNMATCHED, "pipeline" => pipeline.name.to_string()).increment(1);
@@ -326,7 +331,8 @@ impl Engine {
                 return self.park_bytes(&pipeline, &token, message, hold).await;
             }
         };
-        let suspect = if deliveries >= SUSPECT_DELIVERIES { self.suspect(&place).await } else { Suspect::No };
+        let suspect =
+            if deliveries >= SUSPECT_DELIVERIES { Box::pin(self.suspect(&place)).await } else { Suspect::No };
         let turn = match suspect {
             Suspect::No => None,
             Suspect::Turn(turn) => Some((turn, hold.on_done())),
