@@ -129,6 +129,16 @@ fn tasks_are_spawned_by_their_owners_alone() {
 }
 
 #[test]
+fn one_file_alone_is_unsafe() {
+    for text in ["fn a() { unsafe { b() } }", "#![allow(unsafe_code)]", "unsafe fn a() {}"] {
+        let findings = judge(&[("transform/code/mod.rs", text)]);
+        assert_eq!(findings.len(), 1, "{text}: {findings:?}");
+        assert_eq!(judge(&[("transform/code/native.rs", text)]), [""; 0]);
+    }
+    assert_eq!(judge(&[("transform/host.rs", "// unsafe\nfn is_unsafe() { \"unsafe\" }")]), [""; 0]);
+}
+
+#[test]
 fn lanes_read_no_clock_and_do_no_io() {
     for text in [
         "use std::time::Instant;",

@@ -39,7 +39,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 25] = [
+const HOMES: [(&str, &[&str]); 27] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -49,7 +49,9 @@ const HOMES: [(&str, &[&str]); 25] = [
     ("hyper_util", &["egress", "server"]),
     ("jsonschema", &["schema"]),
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
+    ("nix", &["transform"]),
     ("notify", &["cli"]),
+    ("rustix", &["transform"]),
     ("rustls", &["egress", "nats", "server"]),
     ("rustls_native_certs", &["egress"]),
     ("rustls_pki_types", &["egress", "server"]),
@@ -69,6 +71,9 @@ const HOMES: [(&str, &[&str]); 25] = [
 
 /// Who owns tasks, threads and child processes.
 const SPAWNERS: [&str; 3] = ["worker", "server", "cli"];
+
+/// The one file that may say `unsafe`, or switch off the lint against it.
+const UNSAFE: &str = "transform/code/native.rs";
 
 /// Words that a pure part has no use for: clocks, I/O, randomness, waiting.
 const IMPURE: [&str; 12] = [
@@ -106,6 +111,18 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         what: "crate::config",
         because: "the stable codes of errors are one list, for files, command line and admin API",
     },
+    Exception {
+        path: "transform/compile/child.rs",
+        what: "spawn",
+        because: "the thread that ends the compiler's process with the engine",
+    },
+    Exception { path: "transform/compile/mod.rs", what: "spawn", because: "the compiler's child process" },
+    Exception {
+        path: "transform/host.rs",
+        what: "spawn",
+        because: "a scoped thread: a caller that blocks may stand in a runtime, which allows no second one",
+    },
+    Exception { path: "transform/idle.rs", what: "spawn", because: "the thread that ends unused instances" },
     Exception { path: "transform/ticker.rs", what: "spawn", because: "the thread of the epoch ticker" },
 ];
 
@@ -143,6 +160,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = parts_named(source, &allowed);
     findings.extend(crates_named(source));
     findings.extend(spawns(source));
+    findings.extend(unsafe_words(source));
     if part == "lane" {
         findings.extend(impure_words(source));
     }
@@ -269,6 +287,13 @@ fn spawns(source: &Source) -> Vec<Finding> {
     });
     let message = || format!("{part} must not spawn: {} own what runs", SPAWNERS.join(", "));
     calls.map(|(_, (_, line))| finding(source, *line, "spawn", message())).collect()
+}
+
+fn unsafe_words(source: &Source) -> Vec<Finding> {
+    let words = source.tokens.iter().filter_map(|(token, line)| Some((token.word()?, *line)));
+    let said = words.filter(|(word, _)| ["unsafe", "unsafe_code"].contains(word) && source.path != UNSAFE);
+    let message = |word: &str| format!("{word} is for engine/src/{UNSAFE} alone");
+    said.map(|(word, line)| finding(source, line, word, message(word))).collect()
 }
 
 fn impure_words(source: &Source) -> Vec<Finding> {
