@@ -5,6 +5,7 @@
 //! | `bare` | the two loops that the engine is held against |
 //! | `contest` | one run of a loop or of the engine, timed from outside |
 //! | `pipelines` | the pipeline files that the engine is run with |
+//! | `server` | the HTTP server of both endpoints |
 //! | `sink` | takes webhooks as fast as it can and notes when |
 //! | `steady` | a steady load, and an endpoint that notes when each event arrives and which module made it |
 //! | `table` | medians, and what is printed |
@@ -15,6 +16,7 @@
 pub mod bare;
 pub mod contest;
 pub mod pipelines;
+pub mod server;
 pub mod sink;
 pub mod steady;
 pub mod table;

@@ -1,22 +1,12 @@
-//! An endpoint that does nothing but count: 204 to everything, on a thread of its own.
+//! An endpoint that does nothing but count.
 
-use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+
+use crate::server::Server;
 
 /// Counts requests and notes when the counts of interest are reached.
 #[derive(Debug)]
@@ -38,9 +28,8 @@ impl Tally {
 /// The endpoint. Dropping it ends it.
 #[derive(Debug)]
 pub struct Sink {
-    address: SocketAddr,
+    server: Server,
     tally: Arc<Tally>,
-    runtime: Option<Runtime>,
 }
 
 impl Sink {
@@ -49,20 +38,13 @@ impl Sink {
         let tally =
             Tally { count: AtomicUsize::new(0), marks: marks.to_vec(), reached: watch::Sender::default() };
         let tally = Arc::new(tally);
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
-        let address = listener.local_addr().expect("it is bound");
-        listener.set_nonblocking(true).expect("a socket of ours");
-        let serving = Arc::clone(&tally);
-        runtime.spawn(async move {
-            serve(TcpListener::from_std(listener).expect("within the runtime"), serving).await;
-        });
-        Self { address, tally, runtime: Some(runtime) }
+        let counting = Arc::clone(&tally);
+        Self { server: Server::start(move |_| counting.add()), tally }
     }
 
     /// Where it takes webhooks.
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        self.server.url()
     }
 
     /// Requests so far.
@@ -77,34 +59,4 @@ impl Sink {
             reached.wait_for(|reached| reached.len() > index).await.expect("the tally lives as long as self");
         reached[index]
     }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-async fn serve(listener: TcpListener, tally: Arc<Tally>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await.expect("the listener stays");
-        stream.set_nodelay(true).expect("a socket of ours");
-        let tally = Arc::clone(&tally);
-        let answer = service_fn(move |request| answer(request, Arc::clone(&tally)));
-        connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn answer(request: Request<Incoming>, tally: Arc<Tally>) -> Result<Response<Empty<Bytes>>, Infallible> {
-    // A request whose body breaks off is none.
-    if request.into_body().collect().await.is_ok() {
-        tally.add();
-    }
-    let mut response = Response::new(Empty::new());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
 }
