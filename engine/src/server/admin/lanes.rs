@@ -117,15 +117,10 @@ pub(super) async fn resume(
 }
 
 /// The names of a lane that there is.
-async fn find(admin: &Admin, (pipeline, subscription): &(String, String)) -> Result<(Name, Name), Problem> {
+async fn find(admin: &Admin, lane: &(String, String)) -> Result<(Name, Name), Problem> {
     let name = |text: &String| Name::new(text).map_err(|error| Problem::bad_request(error.to_string()));
-    let names = (name(pipeline)?, name(subscription)?);
-    let there = all(admin).await?;
-    if there.iter().any(|view| view.pipeline == *pipeline && view.subscription == *subscription) {
-        Ok(names)
-    } else {
-        Err(not_found(pipeline, subscription))
-    }
+    let names = (name(&lane.0)?, name(&lane.1)?);
+    now(admin, lane).await.map(|_| names)
 }
 
 async fn now(admin: &Admin, (pipeline, subscription): &(String, String)) -> Result<Json<Lane>, Problem> {
