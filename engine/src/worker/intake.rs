@@ -238,7 +238,7 @@ impl Engine {
             }
         };
         let work = self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1);
-        Box::pin(self.in_turn(&source, turn, work)).await;
+        self.in_turn(&source, turn, work).await;
     }
 
     /// Admits a message (new, or redriven as a whole) and carries its tasks on, side by side.
