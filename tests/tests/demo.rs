@@ -1,9 +1,12 @@
-//! The example of the first minutes: `hookmill dev --demo` plays it and adds up.
+//! The example of the first minutes (`hookmill dev --demo` plays it and adds up), and `hookmill dev` while files change.
 
 use std::path::Path;
-
-use hookmill_tests::engine::{built_program, run_to_end};
 use std::process::Command;
+
+use hookmill_tests::engine::{LogLine, built_program, run_to_end};
+use hookmill_tests::{Engine, PipelineFolder, behaviour, events};
+
+use crate::mill::{LATER, Mill};
 
 #[tokio::test]
 async fn the_demo_shows_every_kind_of_end_and_adds_up() {
@@ -26,4 +29,27 @@ async fn the_demo_shows_every_kind_of_end_and_adds_up() {
         assert!(said.stdout.contains(shown), "no {shown:?} in:\n{}", said.stdout);
     }
     assert!(!said.stdout.contains("NO\n"), "{}", said.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_to_stop_in_the_middle_of_a_reload_is_the_first_one() {
+    let mill = Mill::new(behaviour::hang(), "", "").await;
+    let store = PipelineFolder::new();
+    let store = store.path().to_str().expect("a path of text");
+    let dev = Engine::command(&["dev", "--listen", "127.0.0.1:0", "--folder", store])
+        .arg(mill.folder.path())
+        .spawn();
+    let says = |line: &LogLine| line.text.starts_with("nats-server at ");
+    let line = dev.wait_for_line("its server", LATER, says).await;
+    let url = line.text.split(' ').nth(2).expect("a URL").to_owned();
+    let says = |line: &LogLine| line.text == "ready; in other terminals, say";
+    dev.wait_for_line("it is ready", LATER, says).await;
+    let client = async_nats::connect(&url).await.expect("the server takes connections");
+    events::publish_all(&async_nats::jetstream::new(client), [events::structured(1)]).await;
+    mill.endpoint.wait_for("a request hangs", LATER, |log| log.received() >= 1).await;
+    // The engine can't end before its deadline, and that is when the word comes.
+    mill.folder.write("orders.toml", "nonsense = 1\n");
+    let says = |line: &LogLine| line.text == "files changed, loading them again";
+    dev.wait_for_line("the reload", LATER, says).await;
+    assert_eq!(dev.terminate().await, 0);
 }

@@ -100,13 +100,23 @@ impl Dev {
             }
             let deadline = if again { RELOAD_DEADLINE } else { Duration::from_secs(10) };
             current.set(None);
+            let mut stopping = !again;
             if let Some(engine) = engine {
-                tokio::select! {
-                    () = engine.shut_down(deadline) => {}
-                    () = signals.next() => return Err(Failure::Said(130)),
+                let mut shut_down = std::pin::pin!(engine.shut_down(deadline));
+                loop {
+                    tokio::select! {
+                        () = &mut shut_down => break,
+                        () = signals.next() => {
+                            if stopping {
+                                return Err(Failure::Said(130));
+                            }
+                            // The first word to stop came in the middle of a reload: it ends in good order.
+                            stopping = true;
+                        }
+                    }
                 }
             }
-            if !again {
+            if stopping {
                 return Ok(());
             }
         }
