@@ -13,8 +13,10 @@ fail() {
     exit 1
 }
 
+# A venv knows where it lies: in a checkout that was moved or copied its programs don't start.
 python_tools() {
-    cmp -s "$pins/requirements.txt" "$guests/venv/requirements.txt" && return
+    cmp -s "$pins/requirements.txt" "$guests/venv/requirements.txt" &&
+        "$guests/venv/bin/componentize-py" --version >/dev/null 2>&1 && return
     command -v python3 >/dev/null 2>&1 || fail "python3 is needed to build Python guests: install it"
     echo "fetching componentize-py and wasm-tools into .tools/guests/venv" >&2
     rm -rf "$guests/venv"
