@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 
 use super::health::Part;
 use super::held::Hold;
@@ -23,6 +24,11 @@ use crate::telemetry::metrics as names;
 
 /// Most messages asked for at once.
 const BATCH: usize = 512;
+/// Least messages asked for at once while others are on their way: each request costs the server about as much as a
+/// message does.
+const BITE: usize = 64;
+/// Longest wait for room for a bite, where less than that is free.
+const BITE_WAIT: Duration = Duration::from_millis(1);
 /// Pause before a place that could not be prepared is tried again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -33,7 +39,7 @@ impl Engine {
         pipeline: Arc<Pipeline>,
         mut force: tokio::sync::watch::Receiver<Force>,
     ) {
-        let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
+        let room = Room::new(pipeline.source.max_in_flight);
         let mut pause = PAUSE.0;
         let mut cuts = self.nats.cuts();
         while !self.stop.is_cancelled() {
@@ -92,7 +98,7 @@ impl Engine {
 
     /// Takes what is due in a pipeline until the engine stops.
     pub(super) async fn run_due(self: Arc<Self>, pipeline: Arc<Pipeline>) {
-        let room = Arc::new(Semaphore::new(pipeline.source.max_in_flight));
+        let room = Room::new(pipeline.source.max_in_flight);
         let stream = self.nats.prefix().retries();
         let part = Part::Due(&pipeline.name);
         let mut pause = PAUSE.0;
@@ -138,7 +144,7 @@ impl Engine {
     async fn pump(
         &self,
         pull: &mut Pull,
-        room: &Arc<Semaphore>,
+        room: &Room,
         part: Part<'_>,
         mut take: impl FnMut(Delivered, OwnedSemaphorePermit),
     ) -> Option<Lost> {
@@ -147,9 +153,9 @@ impl Engine {
         loop {
             let asked = pull.asked();
             if asked < BATCH / 2 && self.storing.gate.is_open() {
-                reserve(room, &mut reserved, BATCH);
+                room.reserve(&mut reserved, BATCH);
                 let more = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) - asked;
-                if more > 0 {
+                if more >= room.bite || (more > 0 && asked == 0) {
                     if !pull.ask(more).await {
                         return Some(Lost::Closed);
                     }
@@ -159,7 +165,7 @@ impl Engine {
             if pull.asked() == 0 {
                 let wait = async {
                     self.storing.gate.opened().await;
-                    room.clone().acquire_owned().await.ok()
+                    room.wait().await
                 };
                 // Room of which nothing is left is none: with it this would turn without ever waiting.
                 let usable =
@@ -451,18 +457,40 @@ fn killer() -> Fault {
     Fault::never(Stage::Source, Code::CrashLoop, Whose::Engine, Reason::CrashLoop, detail)
 }
 
-/// Adds room for up to `most` to what is reserved.
-fn reserve(room: &Arc<Semaphore>, reserved: &mut Option<OwnedSemaphorePermit>, most: usize) {
-    let have = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-    let want = most.saturating_sub(have).min(room.available_permits());
-    let Ok(want) = u32::try_from(want) else { return };
-    if want == 0 {
-        return;
+/// Room for what is on its way and for what is worked on.
+struct Room {
+    free: Arc<Semaphore>,
+    /// Least to ask for at once.
+    bite: usize,
+}
+
+impl Room {
+    fn new(most: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(most)), bite: BITE.min(most / 4).max(1) }
     }
-    let Ok(more) = room.clone().try_acquire_many_owned(want) else { return };
-    match reserved {
-        Some(reserved) => reserved.merge(more),
-        None => *reserved = Some(more),
+
+    /// Adds room for up to `most` to what is reserved.
+    fn reserve(&self, reserved: &mut Option<OwnedSemaphorePermit>, most: usize) {
+        let have = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let want = most.saturating_sub(have).min(self.free.available_permits());
+        let Ok(want) = u32::try_from(want) else { return };
+        if want == 0 {
+            return;
+        }
+        let Ok(more) = self.free.clone().try_acquire_many_owned(want) else { return };
+        match reserved {
+            Some(reserved) => reserved.merge(more),
+            None => *reserved = Some(more),
+        }
+    }
+
+    /// Waits for room: for a bite, but not for long, then for one.
+    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        let bite = u32::try_from(self.bite).unwrap_or(1);
+        match timeout(BITE_WAIT, self.free.clone().acquire_many_owned(bite)).await {
+            Ok(bite) => bite.ok(),
+            Err(_) => self.free.clone().acquire_owned().await.ok(),
+        }
     }
 }
 
