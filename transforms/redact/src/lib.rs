@@ -2,7 +2,6 @@
 
 mod rules;
 
-use hookmill_transform::serde_json::Value;
 use hookmill_transform::{Event, Failure, Pointer, Transform, Verdict, export_transform};
 use serde::Deserialize;
 
@@ -63,49 +62,25 @@ impl Transform for Redact {
     }
 
     fn apply(&mut self, mut event: Event) -> Result<Verdict, Failure> {
-        let Some(data) = &event.data else { return Ok(Verdict::Keep) };
-        let mut document: Value = event.json()?;
-        // A name that came twice is in `document` once. The bytes that came hold both, and a receiver might read the
-        // one that the rules never saw: such an event goes on as it was understood here.
-        let repeated = members_of_text(data) != members(&document);
-        let changed = self.rules.apply(&mut document, &self.mask);
-        if !changed && !repeated {
+        if event.data.is_none() {
             return Ok(Verdict::Keep);
         }
-        event.set_json(&document)?;
-        Ok(event.into())
-    }
-}
-
-/// The number of object members in a document.
-fn members(value: &Value) -> usize {
-    match value {
-        Value::Object(object) => object.len() + object.values().map(members).sum::<usize>(),
-        Value::Array(elements) => elements.iter().map(members).sum(),
-        _ => 0,
-    }
-}
-
-/// The number of object members in a valid JSON text: each has one colon outside of strings.
-fn members_of_text(json: &[u8]) -> usize {
-    let (mut count, mut in_string, mut escaped) = (0, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            b':' if !in_string => count += 1,
-            _ => {}
+        let redacted = self.rules.apply(event.json_text()?, &self.mask);
+        match redacted.map_err(|error| Failure::Rejected(format!("the data is not valid JSON: {error}")))? {
+            Some(redacted) => {
+                event.data = Some(redacted.into_bytes());
+                Ok(event.into())
+            }
+            None => Ok(Verdict::Keep),
         }
     }
-    count
 }
 
 export_transform!(Redact, metadata = "../metadata.json");
 
 #[cfg(test)]
 mod tests {
-    use hookmill_transform::serde_json::json;
+    use hookmill_transform::serde_json::{Value, json};
     use hookmill_transform::testing::configure;
 
     use super::*;
@@ -132,6 +107,22 @@ mod tests {
         let settings = json!({"remove": ["/email"], "mask": ["/card/number"], "keep_last": 4});
         let expected = r#"{"z":1.50,"card":{"number":"***1111","exp":"12/30"},"big":123456789012345678901234567890,"e":1e+400,"a":"ü"}"#;
         assert_eq!(redacted(settings, data).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_no_rule_touches_keeps_its_bytes() {
+        let data = "{ \"a\" : [ 1E4, \"\\u00fc\" ], \"b\\n\":1,\"c\":{\"d\":1, \"e\":{ \"f\" : 1.0 }} }";
+        let expected = "{\"a\":[ 1E4, \"\\u00fc\" ],\"b\\n\":1,\"c\":{\"e\":{ \"f\" : 1.0 }}}";
+        assert_eq!(redacted(json!({"remove": ["/c/d"]}), data).as_deref(), Some(expected));
+        let deep = format!("{{\"a\":1,\"deep\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        let expected = deep.replacen("1", "\"***\"", 1);
+        assert_eq!(redacted(json!({"mask": ["/a"]}), &deep), Some(expected));
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_covered_too() {
+        let settings = json!({"mask": ["/a"], "keep_last": 1});
+        assert_eq!(redacted(settings, r#"{"a":"12345\ud800"}"#).as_deref(), Some(r#"{"a":"***"}"#));
     }
 
     #[test]
@@ -171,9 +162,12 @@ mod tests {
 
     #[test]
     fn a_member_that_came_twice_cannot_hide_from_the_rules() {
-        let data = r#"{"card":{"number":"4111"},"card":{"exp":"12/30"}}"#;
+        let data =
+            r#"{"card":{"number":"4111"},"c\u0061rd":{"exp":"12/30","number":1},"card":[{"number":2}]}"#;
+        let expected =
+            r#"{"card":{"number":"***"},"card":{"exp":"12/30","number":"***"},"card":[{"number":2}]}"#;
         let settings = json!({"mask": ["/card/number"]});
-        assert_eq!(redacted(settings, data).as_deref(), Some(r#"{"card":{"exp":"12/30"}}"#));
+        assert_eq!(redacted(settings, data).as_deref(), Some(expected));
     }
 
     #[test]

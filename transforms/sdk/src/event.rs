@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::Failure;
 
@@ -126,15 +127,25 @@ impl Event {
     /// The data as JSON: a [`serde_json::Value`] or a type of your own. Where there is no data, where it is not JSON, or
     /// where it doesn't fit the type, the failure says so (*rejected*) without quoting any of it.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let mut deserializer = serde_json::Deserializer::from_slice(self.json_bytes()?);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| misfit(&error))?;
+        deserializer.end().map_err(|error| not_json(&error))?;
+        Ok(value)
+    }
+
+    /// The data as the JSON text that came: checked, but not taken apart, however deeply it is nested. Failures are those
+    /// of [`Event::json`].
+    pub fn json_text(&self) -> Result<&RawValue, Failure> {
+        serde_json::from_slice(self.json_bytes()?).map_err(|error| not_json(&error))
+    }
+
+    fn json_bytes(&self) -> Result<&[u8], Failure> {
         let data = self.data.as_deref().ok_or_else(|| Failure::rejected("the event has no data"))?;
         if !self.is_json() {
             let found = self.datacontenttype.as_deref().unwrap_or_default();
             return Err(Failure::Rejected(format!("the data is {found}, not JSON")));
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(data);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| misfit(&error))?;
-        deserializer.end().map_err(|error| not_json(&error))?;
-        Ok(value)
+        Ok(data)
     }
 
     /// Sets the data to this value as JSON. A `datacontenttype` that says something else becomes `application/json`.
@@ -215,6 +226,22 @@ mod tests {
         let trailing = with_data(None, "{} {}").json::<Value>().unwrap_err();
         assert_eq!(text(trailing), "the data is not valid JSON: trailing characters at line 1 column 4");
         assert_eq!(text(Event::new("1", "/s", "t").json::<Value>().unwrap_err()), "the event has no data");
+    }
+
+    #[test]
+    fn the_json_text_is_the_one_that_came() {
+        let text_of = |data: &str| with_data(None, data).json_text().map(|raw| raw.get().to_owned());
+        assert_eq!(text_of(" {\"a\": 1e2} ").as_deref(), Ok("{\"a\": 1e2}"));
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(text_of(&deep), Ok(deep.clone()));
+        assert_eq!(
+            text(text_of("{} {}").unwrap_err()),
+            "the data is not valid JSON: trailing characters at line 1 column 4"
+        );
+        assert_eq!(
+            text(with_data(Some("text/plain"), "1").json_text().unwrap_err()),
+            "the data is text/plain, not JSON"
+        );
     }
 
     #[test]
