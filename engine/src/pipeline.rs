@@ -17,6 +17,7 @@ use crate::deliver::publish::Publisher;
 use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
 use crate::lane::{Policy, Rate, circuit};
+use crate::model::event::Reading;
 use crate::model::{
     Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
     SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Verdict, Whose, Work,
@@ -151,6 +152,10 @@ pub struct Pipeline {
     validator: Validator,
     subscriptions: Vec<Arc<Subscription>>,
     by_name: HashMap<Name, usize>,
+    /// Messages taken from its source.
+    pub received: metrics::Counter,
+    /// Events that no subscription wanted.
+    pub unmatched: metrics::Counter,
 }
 
 /// What became of a message at the door.
@@ -162,7 +167,7 @@ pub enum Admitted {
         /// Subscriptions whose `match` said no.
         filtered: Vec<Name>,
         /// The event, for onlookers.
-        about: EventRef,
+        about: Arc<EventRef>,
     },
     /// It can't be taken; the task holds the message as it came.
     Refused(Box<Task>, Fault),
@@ -202,7 +207,9 @@ impl Pipeline {
         let subscriptions: Vec<_> = subscriptions.into_iter().map(measured).collect();
         let by_name =
             subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
-        Self { name, revision, source, validator, subscriptions, by_name }
+        let received = metrics::counter!(names::EVENTS_RECEIVED, "pipeline" => name.to_string());
+        let unmatched = metrics::counter!(names::EVENTS_UNMATCHED, "pipeline" => name.to_string());
+        Self { name, revision, source, validator, subscriptions, by_name, received, unmatched }
     }
 
     /// All subscriptions, in the order of the file.
@@ -232,28 +239,29 @@ impl Pipeline {
             );
             let fault =
                 Fault::never(Stage::Source, Code::TooLarge, Whose::Publisher, Reason::TooLarge, detail);
-            return self.refuse(message, source, generation, EventRef::default(), fault);
+            return self.refuse(message, source, generation, Arc::default(), fault);
         }
         let event = match Event::parse(&message.headers, &message.body) {
             Ok(event) => event,
             Err(error) => {
                 let (code, reason) = (Code::NotCloudEvent, Reason::NotCloudEvent);
                 let fault = Fault::never(Stage::Source, code, Whose::Publisher, reason, error.to_string());
-                return self.refuse(message, source, generation, EventRef::default(), fault);
+                return self.refuse(message, source, generation, Arc::default(), fault);
             }
         };
-        let about = EventRef::of(&event);
+        let about = Arc::new(EventRef::of(&event));
         let hops = message.header(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0);
-        if let Err(fault) = self.validator.check(&event) {
+        let event = Arc::new(event);
+        let data = Reading::new(&event);
+        if let Err(fault) = self.validator.check(&data) {
             return self.refuse(message, source, generation, about, fault);
         }
         let traceparent = traceparent(&event, &message);
-        let event = Arc::new(event);
         let fits = Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() });
         let mut filtered = Vec::new();
         let mut tasks = Vec::new();
         for subscription in self.subscriptions.iter().filter(|sub| sub.filter.wants_type(&event.ty)) {
-            if !subscription.filter.matches(&event) {
+            if !subscription.filter.matches(&data) {
                 filtered.push(subscription.name.clone());
                 continue;
             }
@@ -289,7 +297,7 @@ impl Pipeline {
         message: SourceMessage,
         source: &SourceRef,
         generation: u64,
-        about: EventRef,
+        about: Arc<EventRef>,
         fault: Fault,
     ) -> Admitted {
         let task = self.whole(message, source, generation, about);
@@ -302,7 +310,7 @@ impl Pipeline {
         message: SourceMessage,
         source: &SourceRef,
         generation: u64,
-        about: EventRef,
+        about: Arc<EventRef>,
     ) -> Task {
         let path = SplitPath::root();
         Task {
@@ -418,7 +426,10 @@ fn follow(task: &mut Task, at: u16, output: Output) {
         task.http.retain(|(have, _)| *have != name);
         task.http.push((name, value));
     }
-    task.event = EventRef { time: task.event.time, ..EventRef::of(&output.event) };
+    let (event, was) = (&output.event, &task.event);
+    if event.id != was.id || event.source != was.source || event.ty != was.ty {
+        task.event = Arc::new(EventRef { time: was.time, ..EventRef::of(event) });
+    }
     task.work = Work::Step(at + 1, Arc::new(output.event));
 }
 

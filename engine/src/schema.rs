@@ -3,6 +3,7 @@
 //! Drafts 2020-12 (the default), 2019-09 and 7. References stay local: into the schema itself, or to files in its
 //! own folder or below. Nothing is ever fetched.
 
+mod instance;
 mod untrusted;
 
 use std::fmt;
@@ -14,6 +15,9 @@ use jsonschema::{
     Draft, PatternOptions, ReferencingError, Retrieve, Uri, ValidationError, ValidationOptions,
 };
 use serde_json::Value;
+
+use self::instance::Documents;
+use crate::model::event::Document;
 
 /// Most files that one schema may refer to, directly or through others.
 pub const FILES_MAX: usize = 64;
@@ -27,6 +31,8 @@ const OBJECTION_CHARS_MAX: usize = 200;
 /// Longest schema file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+type Options<'i> = ValidationOptions<'i, Arc<dyn Retrieve>, Documents>;
+
 /// A compiled JSON Schema. Cheap to share; checking takes no lock.
 #[derive(Clone)]
 pub struct Schema(Arc<Inner>);
@@ -34,7 +40,7 @@ pub struct Schema(Arc<Inner>);
 struct Inner {
     label: String,
     id: Option<String>,
-    validator: jsonschema::Validator,
+    validator: jsonschema::Validator<Documents>,
 }
 
 /// What a schema objects to first. Never holds the value itself.
@@ -155,11 +161,11 @@ impl Schema {
         value: &Value,
         label: String,
         base: Option<(&Path, &Path)>,
-        adjust: impl for<'i> FnOnce(ValidationOptions<'i>) -> ValidationOptions<'i>,
+        adjust: impl for<'i> FnOnce(Options<'i>) -> Options<'i>,
     ) -> Result<Self, SchemaError> {
         let id = value.get("$id").and_then(Value::as_str).map(str::to_owned);
         let files = Files::new(base, id.as_deref());
-        let mut options = jsonschema::options()
+        let mut options = jsonschema::options_for::<Documents>()
             // This engine takes linear time whatever the pattern, the default one can be sent backtracking.
             .with_pattern_options(PatternOptions::regex())
             .with_retriever(files.clone());
@@ -189,9 +195,9 @@ impl Schema {
         self.0.id.as_deref()
     }
 
-    /// Whether `value` fulfils the schema; else where it fails first, and by which keyword.
-    pub fn check(&self, value: &Value) -> Result<(), Refusal> {
-        self.0.validator.validate(value).map_err(|error| Refusal {
+    /// Whether `document` fulfils the schema; else where it fails first, and by which keyword.
+    pub fn check(&self, document: &Document<'_>) -> Result<(), Refusal> {
+        self.0.validator.validate(document).map_err(|error| Refusal {
             pointer: error.instance_path().to_string(),
             keyword: error.kind().keyword().to_owned(),
             schema: self.0.label.clone(),
@@ -201,13 +207,14 @@ impl Schema {
     /// Everything that the schema has against `value`, up to a bound, in the order of the value. Only for values that
     /// may be quoted.
     pub fn objections(&self, value: &Value) -> Vec<Objection> {
-        let errors = self.0.validator.iter_errors(value).take(OBJECTIONS_MAX);
+        let document = Document::from(value);
+        let errors = self.0.validator.iter_errors(&document).take(OBJECTIONS_MAX);
         errors.flat_map(|error| objections(&error)).take(OBJECTIONS_MAX).collect()
     }
 
-    /// Whether `value` fulfils the schema. Quicker than [`Schema::check`] where the reason doesn't matter.
-    pub fn accepts(&self, value: &Value) -> bool {
-        self.0.validator.is_valid(value)
+    /// Whether `document` fulfils the schema. Quicker than [`Schema::check`] where the reason doesn't matter.
+    pub fn accepts(&self, document: &Document<'_>) -> bool {
+        self.0.validator.is_valid(document)
     }
 }
 

@@ -3,9 +3,8 @@
 //! The first rule whose types match covers an event; where none does, the schema whose `$id` is the event's
 //! `dataschema`. What no schema covers is accepted or rejected as the pipeline says.
 
-use serde_json::Value;
-
-use crate::model::{Code, Event, Fault, Reason, Stage, TypePatterns, Whose};
+use crate::model::event::{Document, Reading};
+use crate::model::{Code, Fault, Reason, Stage, TypePatterns, Whose};
 use crate::schema::Schema;
 
 /// What becomes of an event that no schema covers.
@@ -54,11 +53,12 @@ impl Validator {
 
     /// Whether the event may go on. The fault is the publisher's and for good; it says which schema, which JSON
     /// pointer and which keyword, never the value.
-    pub fn check(&self, event: &Event) -> Result<(), Fault> {
+    pub fn check(&self, data: &Reading<'_>) -> Result<(), Fault> {
+        let event = data.event();
         let Some(rule) = self.covering(&event.ty, event.dataschema.as_deref()) else {
             return self.uncovered(&event.ty);
         };
-        verdict(rule, event.json())
+        verdict(rule, data.document())
     }
 
     fn covering(&self, ty: &str, dataschema: Option<&str>) -> Option<&Rule> {
@@ -84,7 +84,7 @@ impl Validator {
     }
 }
 
-fn verdict(rule: &Rule, data: Result<&Value, &str>) -> Result<(), Fault> {
+fn verdict(rule: &Rule, data: Result<&Document<'_>, &str>) -> Result<(), Fault> {
     let detail = match data {
         Err(why) => format!("schema {} refuses the event: {why}", rule.label),
         Ok(value) => match rule.schema.check(value) {
@@ -100,10 +100,10 @@ fn verdict(rule: &Rule, data: Result<&Value, &str>) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::Again;
+    use crate::model::{Again, Event};
 
     fn rule(types: &[&str], label: &str, schema: &Value) -> Rule {
         let schema = Schema::from_value(schema, "elsewhere").unwrap();
@@ -124,8 +124,12 @@ mod tests {
         Event::from_structured(&event.to_string().into()).unwrap()
     }
 
+    fn check(validator: &Validator, event: &Event) -> Result<(), Fault> {
+        validator.check(&Reading::new(event))
+    }
+
     fn refusal(validator: &Validator, ty: &str, more: &Value) -> Option<String> {
-        validator.check(&event(ty, more)).err().map(|fault| fault.detail)
+        check(validator, &event(ty, more)).err().map(|fault| fault.detail)
     }
 
     #[test]
@@ -153,8 +157,8 @@ mod tests {
 
     #[test]
     fn what_is_uncovered_is_accepted_or_rejected_as_the_pipeline_says() {
-        assert!(validator(Unknown::Accept).check(&event("b", &json!({}))).is_ok());
-        let fault = validator(Unknown::Reject).check(&event("b", &json!({}))).unwrap_err();
+        assert!(check(&validator(Unknown::Accept), &event("b", &json!({}))).is_ok());
+        let fault = check(&validator(Unknown::Reject), &event("b", &json!({}))).unwrap_err();
         assert_eq!((fault.code, fault.again), (Code::UnknownType, Again::Never(Reason::UnknownType)));
     }
 
@@ -162,7 +166,7 @@ mod tests {
     fn an_event_without_json_data_is_refused_by_the_schema_that_covers_it() {
         let validator = validator(Unknown::Accept);
         for more in [json!({}), json!({"data_base64": "AAE=", "datacontenttype": "image/png"})] {
-            let fault = validator.check(&event("order.x", &more)).unwrap_err();
+            let fault = check(&validator, &event("order.x", &more)).unwrap_err();
             assert!(fault.detail.starts_with("schema order.json refuses the event: "), "{}", fault.detail);
             assert_eq!(
                 (fault.stage, fault.code, fault.whose),
@@ -174,7 +178,7 @@ mod tests {
         let text =
             format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"order.x","data":{nested}}}"#);
         let refused = Event::from_structured(&text.into())
-            .map(|event| validator.check(&event).map_err(|fault| fault.code));
+            .map(|event| check(&validator, &event).map_err(|fault| fault.code));
         assert!(matches!(refused, Err(_) | Ok(Err(Code::Schema))));
     }
 }

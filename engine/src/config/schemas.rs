@@ -196,7 +196,7 @@ mod tests {
 
     fn takes(schema: &Schema, text: &str) -> Result<(), String> {
         let json = read(text).ok_or("no TOML")?;
-        schema.check(&json).map_err(|refusal| refusal.to_string())
+        schema.check(&(&json).into()).map_err(|refusal| refusal.to_string())
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
                 };
                 let default = value(text);
                 let schema = Schema::from_value(&schema, "kind").unwrap();
-                assert!(schema.accepts(&default), "{} {}: {default}", section.header, about.key());
+                assert!(schema.accepts(&(&default).into()), "{} {}: {default}", section.header, about.key());
                 count += 1;
             }
         }

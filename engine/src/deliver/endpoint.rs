@@ -74,10 +74,13 @@ impl Endpoint {
         traceparent: Option<&str>,
         now: Timestamp,
     ) -> Result<u16, Fault> {
-        let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, error))?;
-        let headers = self.request_headers(finished, id, traceparent, now)?;
-        let call = Call { uri, headers, body: finished.body.clone() };
-        let answer = self.outlet.post(call).await.map_err(|error| fault(&error))?;
+        let call = || {
+            let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, error))?;
+            let headers = self.request_headers(finished, id, traceparent, now)?;
+            Ok(Call { uri, headers, body: finished.body.clone() })
+        };
+        let again = || call().ok();
+        let answer = self.outlet.post(call()?, &again).await.map_err(|error| fault(&error))?;
         self.judge(&answer, now)?;
         Ok(answer.status)
     }

@@ -93,7 +93,6 @@ impl fmt::Debug for Client {
 }
 
 /// One `POST`.
-#[derive(Clone)]
 pub struct Call {
     /// Where to: an absolute URI that [`super::check_url`] has passed.
     pub uri: Uri,
@@ -104,19 +103,22 @@ pub struct Call {
 }
 
 impl Call {
-    fn request(&self) -> Request<Full<Bytes>> {
-        request(Method::POST, &self.uri, &self.headers, &self.body)
+    fn request(self) -> Request<Full<Bytes>> {
+        request(Method::POST, self.uri, self.headers, self.body)
     }
 }
 
 /// A request of these parts.
-pub(super) fn request(method: Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body.clone()));
+pub(super) fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
-    *request.uri_mut() = uri.clone();
-    *request.headers_mut() = headers.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
     request
 }
+
+/// Makes a [`Call`] once more, if it has to go out again.
+pub type Again<'a> = &'a (dyn Fn() -> Option<Call> + Sync);
 
 /// What came back. The body has been read and dropped.
 #[derive(Clone, Debug)]
@@ -142,27 +144,29 @@ impl fmt::Debug for Pool {
 /// Takes a finished request to where it goes, and brings the answer back: the network, or what stands in for it where
 /// nothing may be sent (`hookmill test`).
 pub trait Outlet: Send + Sync {
-    /// One request, one answer.
-    fn post(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>>;
+    /// One request, one answer. `again` makes the same request for another connection.
+    fn post<'a>(&'a self, call: Call, again: Again<'a>) -> BoxFuture<'a, Result<Answer, Error>>;
 }
 
 impl Outlet for Pool {
-    fn post(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>> {
-        Box::pin(self.post(call))
+    fn post<'a>(&'a self, call: Call, again: Again<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
+        Box::pin(self.post(call, again))
     }
 }
 
 impl Pool {
     /// Sends a request and waits for the whole answer, redirects not followed. One deadline covers resolving, connecting,
     /// TLS, headers and body.
-    pub async fn post(&self, call: Call) -> Result<Answer, Error> {
+    pub async fn post(&self, call: Call, again: Again<'_>) -> Result<Answer, Error> {
         let deadline = Instant::now() + self.timeout;
-        let host = call.uri.host().unwrap_or_default().to_owned();
+        let uri = call.uri.clone();
+        let host = uri.host().unwrap_or_default();
         let late = |phase| Error::Timeout { phase, after: self.timeout };
-        let head = timeout_at(deadline, self.head(|| call.request(), &host)).await;
+        let again = || again().map(Call::request);
+        let head = timeout_at(deadline, self.head(call.request(), again, host)).await;
         let (head, body) = head.map_err(|_| late(Phase::Head))??.into_parts();
         let status = head.status.as_u16();
-        let whole = timeout_at(deadline, read(body, &host)).await;
+        let whole = timeout_at(deadline, read(body, host)).await;
         let whole = whole.unwrap_or_else(|_| Err(late(Phase::Body(status))));
         // A refusal is a refusal, whatever becomes of its body; a success is one only when all of it has come.
         if head.status.is_success() {
@@ -175,11 +179,13 @@ impl Pool {
     /// then the request goes out once more on another one. A receiver that did see it knows it by its `webhook-id`.
     pub(super) async fn head(
         &self,
-        request: impl Fn() -> Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+        again: impl Fn() -> Option<Request<Full<Bytes>>>,
         host: &str,
     ) -> Result<Response<Incoming>, Error> {
+        let mut request = request;
         loop {
-            match self.http.request(request()).await {
+            match self.http.request(request).await {
                 Ok(response) => {
                     if let Some(answered) = response.extensions().get::<Answered>() {
                         answered.mark();
@@ -191,6 +197,8 @@ impl Pool {
                     if !(matches!(failed, Error::Broken { .. }) && was_of_use(&error)) {
                         return Err(failed);
                     }
+                    let Some(made) = again() else { return Err(failed) };
+                    request = made;
                 }
             }
         }

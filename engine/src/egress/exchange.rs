@@ -54,8 +54,8 @@ impl Pool {
         let deadline = Instant::now() + self.timeout;
         let host = ask.uri.host().unwrap_or_default().to_owned();
         let late = |phase| Error::Timeout { phase, after: self.timeout };
-        let make = || request(ask.method.clone(), &ask.uri, &ask.headers, &ask.body);
-        let head = timeout_at(deadline, self.head(make, &host)).await;
+        let make = || request(ask.method.clone(), ask.uri.clone(), ask.headers.clone(), ask.body.clone());
+        let head = timeout_at(deadline, self.head(make(), || Some(make()), &host)).await;
         let (head, body) = head.map_err(|_| late(Phase::Head))??.into_parts();
         let status = head.status.as_u16();
         let body = timeout_at(deadline, collect(body, &host, body_bytes_max)).await;

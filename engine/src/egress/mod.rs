@@ -16,7 +16,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ANSWER_BYTES_MAX, Answer, Call, Client, ClientSettings, Outlet, Pool};
+pub use client::{ANSWER_BYTES_MAX, Again, Answer, Call, Client, ClientSettings, Outlet, Pool};
 pub use error::{Error, Phase, TlsFailure};
 pub use exchange::{Exchange, ExchangeError, Reply};
 pub use policy::{Policy, Range, Refusal, range};

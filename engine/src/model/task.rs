@@ -252,7 +252,7 @@ pub struct Task {
     /// The message it came from.
     pub source: SourceRef,
     /// The event it is about.
-    pub event: EventRef,
+    pub event: Arc<EventRef>,
     /// The way through splits.
     pub path: SplitPath,
     /// Hash of the subscription's steps, by which a stored task knows them again.

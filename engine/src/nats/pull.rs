@@ -1,6 +1,7 @@
 //! Pulling from a consumer with exact room: never asks for more than the caller has room for, knows what is still
 //! asked for, and notices when the other side has gone quiet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{StatusCode, Subject, Subscriber};
@@ -27,7 +28,7 @@ pub struct Delivered {
     /// Headers and body.
     pub message: SourceMessage,
     /// The stream it lies in.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// Its stream sequence.
     pub sequence: u64,
     /// When it was stored.
@@ -104,6 +105,7 @@ pub enum PullEvent {
 pub struct Pull {
     nats: Nats,
     subject: String,
+    stream: Arc<str>,
     inbox: String,
     subscriber: Subscriber,
     asked: usize,
@@ -116,7 +118,8 @@ impl Pull {
         let inbox = nats.client().new_inbox();
         let subscriber = nats.client().subscribe(inbox.clone()).await?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        Ok(Self { nats: nats.clone(), subject, inbox, subscriber, asked: 0, heard: Instant::now() })
+        let stream = stream.into();
+        Ok(Self { nats: nats.clone(), subject, stream, inbox, subscriber, asked: 0, heard: Instant::now() })
     }
 
     /// Messages asked for that have not come.
@@ -174,7 +177,7 @@ impl Pull {
         // First: a publisher can put a status line on an event, but nobody's word on the pull can be acknowledged.
         if message.reply.as_ref().is_some_and(|reply| ack_subject(reply.as_str()).is_some()) {
             self.asked = self.asked.saturating_sub(1);
-            return delivered(self.nats.client(), message).map(PullEvent::Message);
+            return delivered(self.nats.client(), &self.stream, message).map(PullEvent::Message);
         }
         let status = message.status.unwrap_or(StatusCode::OK);
         match status {
@@ -204,12 +207,17 @@ impl Pull {
     }
 }
 
-fn delivered(client: &async_nats::Client, message: async_nats::Message) -> Option<Delivered> {
+/// `stream` is its name where it is known to be that of the message: shared, not made anew.
+fn delivered(
+    client: &async_nats::Client,
+    stream: &Arc<str>,
+    message: async_nats::Message,
+) -> Option<Delivered> {
     let reply = message.reply.clone()?;
-    let (stream, sequence, time, deliveries) = ack_subject(reply.as_str())?;
+    let (named, sequence, time, deliveries) = ack_subject(reply.as_str())?;
     Some(Delivered {
         subject: message.subject.to_string(),
-        stream: stream.to_owned(),
+        stream: if **stream == *named { Arc::clone(stream) } else { named.into() },
         sequence,
         time: Timestamp::from_unix_nanos(time),
         deliveries,
@@ -221,9 +229,12 @@ fn delivered(client: &async_nats::Client, message: async_nats::Message) -> Optio
 /// Stream, stream sequence, stored time (Unix ns) and delivery count of
 /// `$JS.ACK.[domain.account.]<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.<time>.<pending>[.token]`.
 fn ack_subject(reply: &str) -> Option<(&str, u64, u64, u64)> {
-    let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
-    let rest = if tokens.len() >= 9 { &tokens[2..] } else { &tokens[..] };
-    let [stream, _consumer, deliveries, sequence, _consumer_sequence, time, ..] = rest else { return None };
+    let rest = reply.strip_prefix("$JS.ACK.")?;
+    let long = rest.split('.').nth(8).is_some();
+    let mut tokens = rest.split('.').skip(if long { 2 } else { 0 });
+    let (stream, _consumer, deliveries, sequence) =
+        (tokens.next()?, tokens.next()?, tokens.next()?, tokens.next()?);
+    let (_consumer_sequence, time) = (tokens.next()?, tokens.next()?);
     Some((stream, sequence.parse().ok()?, time.parse().ok()?, deliveries.parse().ok()?))
 }
 

@@ -269,12 +269,12 @@ pub fn decode(
             sequence: fields.number(SOURCE_SEQUENCE)?,
             time: time(SOURCE_TIME)?,
         },
-        event: EventRef {
+        event: Arc::new(EventRef {
             id: decode_value(fields.text(EVENT_ID).unwrap_or_default()),
             source: decode_value(fields.text(EVENT_SOURCE).unwrap_or_default()),
             ty: decode_value(fields.text(EVENT_TYPE).unwrap_or_default()),
             time: fields.text(EVENT_TIME).and_then(Timestamp::parse),
-        },
+        }),
         path: SplitPath::parse(fields.text(SPLIT).unwrap_or_default()).ok_or(DecodeError::Header(SPLIT))?,
         steps: fields.text(STEPS).unwrap_or_default().into(),
         generation: fields.number(GENERATION)?,
@@ -349,12 +349,12 @@ mod tests {
             pipeline,
             work,
             source,
-            event: EventRef {
+            event: Arc::new(EventRef {
                 id: "ä \"1%".into(),
                 source: "/s".into(),
                 ty: "t".into(),
                 time: Some(Timestamp::from_unix_nanos(1_795_489_075_123_456_789)),
-            },
+            }),
             path,
             steps: "abc".into(),
             generation: 2,

@@ -97,7 +97,7 @@ impl Nats {
             let delivered = Delivered {
                 subject: raw.subject,
                 message: SourceMessage { headers, body: raw.body },
-                stream: stream.to_owned(),
+                stream: stream.into(),
                 sequence,
                 time: raw.time,
                 deliveries: 1,

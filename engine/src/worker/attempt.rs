@@ -285,11 +285,13 @@ impl Engine {
         let deadline = subscription.deadline(task);
         let moment = Moment { clock: &Clock::Wall, draw: rand::random() };
         let advance = abort_late_if_marked(task, lane.pipeline.advance(subscription, task.clone(), moment));
-        let advance = timeout(deadline, AssertUnwindSafe(advance).catch_unwind());
+        let advance = AssertUnwindSafe(advance).catch_unwind();
         tokio::pin!(advance);
-        let done = if let Ok(done) = timeout(LEASE_AFTER, &mut advance).await {
-            done
+        // One timer at a time: most attempts never see the second.
+        let done = if let Ok(done) = timeout(LEASE_AFTER.min(deadline), &mut advance).await {
+            Ok(done)
         } else {
+            let advance = timeout(deadline.saturating_sub(LEASE_AFTER), advance);
             let store = async {
                 let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
                 let leased = leased(task);
@@ -301,7 +303,7 @@ impl Engine {
                 }
                 ticket.settle_so_far().await;
             };
-            futures_util::join!(&mut advance, Box::pin(store)).0
+            futures_util::join!(advance, Box::pin(store)).0
         };
         let (code, detail) = match done {
             Ok(Ok(next)) => return next,
@@ -413,7 +415,7 @@ impl Engine {
     /// Attempts on a task of its own.
     pub(super) fn spawn_attempt(self: &Arc<Self>, ready: Ready) {
         let engine = self.clone();
-        self.tracker.spawn(engine.attempt(ready));
+        self.tracker.spawn(Box::pin(engine.attempt(ready)));
     }
 
     /// Tells circuit, metrics and onlookers of an attempt.

@@ -260,7 +260,10 @@ impl Engine {
         }
         let Some(ticket) = self.running.begin(&task, hold) else { return };
         let attempt = self.clone().attempt(Ready { lane, slot, task, ticket });
-        Box::pin(self.in_turn(&place, turn, attempt)).await;
+        match turn {
+            None => attempt.await,
+            Some(turn) => Box::pin(self.in_turn(&place, turn, attempt)).await,
+        }
     }
 
     /// While a circuit is open: what has waited in the lane for as long as was left of its schedule is at its end.

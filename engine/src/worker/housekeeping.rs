@@ -246,7 +246,7 @@ impl Engine {
         pipeline: &Pipeline,
         subscription: &Name,
         source: &SourceRef,
-        about: &EventRef,
+        about: &Arc<EventRef>,
     ) {
         let Some(onlooker) = &self.onlooker else { return };
         let message = crate::model::SourceMessage { headers: Vec::new(), body: bytes::Bytes::new() };

@@ -15,7 +15,7 @@ use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, TURN_MAX, Turn};
 use super::{Engine, FLOOR_EVERY};
 use crate::model::fault::chain;
-use crate::model::{Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
+use crate::model::{Code, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
 use crate::nats::pull::Lost;
 use crate::nats::{Delivered, Pull, PullEvent, tasks};
 use crate::pipeline::{Admitted, Pipeline};
@@ -82,7 +82,7 @@ impl Engine {
             let part = Part::Source(&pipeline.name);
             let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
-                self.tracker.spawn(engine.take_source(pipeline, delivered, permit));
+                self.tracker.spawn(Box::pin(engine.take_source(pipeline, delivered, permit)));
             });
             let lost = tokio::select! {
                 lost = pump => lost,
@@ -121,7 +121,7 @@ impl Engine {
             pause = PAUSE.0;
             let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
-                self.tracker.spawn(engine.take_task(pipeline, delivered, Some(permit)));
+                self.tracker.spawn(Box::pin(engine.take_task(pipeline, delivered, Some(permit))));
             });
             let Some(lost) = pump.await else { break };
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
@@ -202,10 +202,10 @@ impl Engine {
         };
         for (delivered, why) in found {
             let Delivered { message, stream, sequence, time, acker, .. } = delivered;
-            counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
-            let source = SourceRef { stream: stream.into(), sequence, time };
+            pipeline.received.increment(1);
+            let source = SourceRef { stream, sequence, time };
             let hold = Hold::message(&self.holds, acker, None);
-            let task = pipeline.whole(message, &source, 0, EventRef::default());
+            let task = pipeline.whole(message, &source, 0, Arc::default());
             let detail = format!(
                 "{why}, so it can't be taken from the wire; it is kept in base64. Publish with a NATS client, \
                  or send header lines as `name: value` in UTF-8"
@@ -224,10 +224,10 @@ impl Engine {
         room: OwnedSemaphorePermit,
     ) {
         let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
-        let source = SourceRef { stream: stream.into(), sequence, time };
+        let source = SourceRef { stream, sequence, time };
         ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, Some(room));
-        counter!(names::EVENTS_RECEIVED, "pipeline" => pipeline.name.to_string()).increment(1);
+        pipeline.received.increment(1);
         let suspect = if deliveries >= SUSPECT_DELIVERIES {
             Box::pin(self.suspect(&source)).await
         } else {
@@ -238,13 +238,16 @@ impl Engine {
             Suspect::Turn(turn) => Some((turn, hold.on_done())),
             Suspect::Stopped => return,
             Suspect::Killer => {
-                let task = pipeline.whole(message, &source, 0, EventRef::default());
+                let task = pipeline.whole(message, &source, 0, Arc::default());
                 Box::pin(self.reject(&pipeline, task, killer(), hold)).await;
                 return self.clear_suspect(&source).await;
             }
         };
         let work = self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1);
-        self.in_turn(&source, turn, work).await;
+        match turn {
+            None => work.await,
+            Some(turn) => Box::pin(self.in_turn(&source, turn, work)).await,
+        }
     }
 
     /// Admits a message (new, or redriven as a whole) and carries its tasks on, side by side.
@@ -264,23 +267,30 @@ impl Engine {
             let detail = "the engine failed at this message (a panic); please report it";
             let (code, reason) = (Code::Internal, Reason::CrashLoop);
             let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
-            let task = pipeline.whole(message, source, generation, EventRef::default());
+            let task = pipeline.whole(message, source, generation, Arc::default());
             return Box::pin(self.reject(pipeline, task, fault, hold)).await;
         };
-        let (tasks, filtered, about) = match admitted {
+        let (mut tasks, filtered, about) = match admitted {
             Admitted::Tasks { tasks, filtered, about } => (tasks, filtered, about),
             Admitted::Refused(task, fault) => {
                 return Box::pin(self.reject(pipeline, *task, fault, hold)).await;
             }
         };
         if tasks.is_empty() && filtered.is_empty() {
-            counter!(names::EVENTS_UNMATCHED, "pipeline" => pipeline.name.to_string()).increment(1);
+            pipeline.unmatched.increment(1);
         }
         for name in &filtered {
             if let Some(lane) = self.lane_named(&pipeline.name, name) {
                 lane.counters.filtered.increment(1);
             }
             self.saw_filtered(pipeline, name, source, &about);
+        }
+        if tasks.len() < 2 {
+            match tasks.pop() {
+                Some(task) => self.carry(task, hold, again).await,
+                None => hold.settle().await,
+            }
+            return;
         }
         let shares: Vec<_> =
             tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again)).collect();
@@ -316,7 +326,7 @@ impl Engine {
         room: Option<OwnedSemaphorePermit>,
     ) {
         let Delivered { subject, message, stream, sequence, time, deliveries, acker, .. } = delivered;
-        let place = SourceRef { stream: stream.into(), sequence, time };
+        let place = SourceRef { stream, sequence, time };
         ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, room);
         let token =
@@ -357,7 +367,10 @@ impl Engine {
             }
         };
         let work = self.clone().take_decoded(&pipeline, task, hold, deliveries > 1);
-        Box::pin(self.in_turn(&place, turn, work)).await;
+        match turn {
+            None => work.await,
+            Some(turn) => Box::pin(self.in_turn(&place, turn, work)).await,
+        }
     }
 
     /// A task for the pipeline as a whole is admitted again; any other is carried on.
@@ -420,10 +433,9 @@ impl Engine {
     pub(super) async fn in_turn(
         &self,
         suspect: &SourceRef,
-        turn: Option<(Turn, oneshot::Receiver<()>)>,
+        (turn, settled): (Turn, oneshot::Receiver<()>),
         work: impl Future<Output = ()>,
     ) {
-        let Some((turn, settled)) = turn else { return work.await };
         let mut work = std::pin::pin!(work);
         let ended = tokio::select! {
             () = &mut work => true,

@@ -91,7 +91,7 @@ impl Drop for Ticket {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{EventRef, Name, SourceMessage, SourceRef, SplitPath, Timestamp, Work};
+    use crate::model::{Name, SourceMessage, SourceRef, SplitPath, Timestamp, Work};
     use crate::worker::held::Holds;
 
     pub(in crate::worker) fn task() -> Task {
@@ -105,7 +105,7 @@ pub(super) mod tests {
             pipeline,
             work: Work::Source(SourceMessage { headers: Vec::new(), body: bytes::Bytes::new() }),
             source,
-            event: EventRef::default(),
+            event: Arc::default(),
             path,
             steps: "".into(),
             generation: 0,

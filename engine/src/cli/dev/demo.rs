@@ -255,7 +255,8 @@ impl Ledger {
             from = letter.stored.sequence + 1;
             if letter.subscription == "_" {
                 self.refused += 1;
-                refused_types.extend(letter.task.ok().map(|task| task.event.ty).filter(|ty| !ty.is_empty()));
+                refused_types
+                    .extend(letter.task.ok().map(|task| task.event.ty.clone()).filter(|ty| !ty.is_empty()));
             } else if let Some(row) = self.rows.get_mut(&letter.subscription) {
                 row.dead += 1;
             }

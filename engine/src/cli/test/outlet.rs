@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::config::checked;
 use crate::deliver::{self, Endpoint, publish};
-use crate::egress::{self, Answer, Call};
+use crate::egress::{self, Again, Answer, Call};
 use crate::model::SecretRef;
 use crate::nats::StoreError;
 use crate::pipeline::Target;
@@ -75,7 +75,7 @@ impl Recorder {
 }
 
 impl egress::Outlet for Recorder {
-    fn post(&self, call: Call) -> BoxFuture<'_, Result<Answer, egress::Error>> {
+    fn post<'a>(&'a self, call: Call, _: Again<'a>) -> BoxFuture<'a, Result<Answer, egress::Error>> {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = call.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
         let to = Address::Url(call.uri.to_string());

@@ -13,8 +13,8 @@ use support::{Act, Answers, Authority, Recorder, Server, Silent, ok, self_signed
 
 use super::resolve::LOOKUPS_MAX;
 use super::{
-    Answer, Call, Client, ClientSettings, Dial, Error, Phase, Refusal, Resolve, SystemResolver, TcpDialer,
-    TlsFailure, check_url, uri,
+    Answer, Call, Client, ClientSettings, Dial, Error, Phase, Pool, Refusal, Resolve, SystemResolver,
+    TcpDialer, TlsFailure, check_url, uri,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +22,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 fn call(url: &str) -> Call {
     let uri = uri(&check_url(url).unwrap()).unwrap();
     Call { uri, headers: HeaderMap::new(), body: Bytes::from_static(b"{}") }
+}
+
+/// One `POST`, made anew if it has to go out again.
+async fn post_on(pool: &Pool, url: &str) -> Result<Answer, Error> {
+    pool.post(call(url), &|| Some(call(url))).await
 }
 
 fn client(resolve: Arc<dyn Resolve>, dial: Arc<dyn Dial>, extra_ca: Option<Vec<u8>>) -> Arc<Client> {
@@ -33,7 +38,7 @@ fn loopback() -> Vec<ipnet::IpNet> {
 }
 
 async fn post(client: &Client, url: &str) -> Result<Answer, Error> {
-    client.pool(&loopback(), TIMEOUT).post(call(url)).await
+    post_on(&client.pool(&loopback(), TIMEOUT), url).await
 }
 
 #[tokio::test]
@@ -68,13 +73,13 @@ async fn a_name_that_changes_its_mind_does_not_change_where_the_connection_goes(
     let client = client(resolve.clone(), dial.clone(), Some(authority.pem()));
     let pool = client.pool(&[], TIMEOUT);
     for _ in 0..2 {
-        assert_eq!(pool.post(call("https://rebind.example/")).await.unwrap().status, 200);
+        assert_eq!(post_on(&pool, "https://rebind.example/").await.unwrap().status, 200);
     }
     assert_eq!(resolve.asked(), 1, "once for a connection");
     assert_eq!(dial.dialed(), ["93.184.216.34:443".parse().unwrap()], "the checked address");
 
     // The next connection resolves again, and the new answer is refused.
-    let error = client.pool(&[], TIMEOUT).post(call("https://rebind.example/")).await.unwrap_err();
+    let error = post_on(&client.pool(&[], TIMEOUT), "https://rebind.example/").await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert_eq!(dial.dialed().len(), 1);
 }
@@ -92,12 +97,12 @@ async fn the_next_address_is_tried_when_one_does_not_take_the_connection() {
 async fn plain_http_goes_only_to_addresses_that_allow_names() {
     let dial = Arc::new(Recorder::default());
     let client = client(Answers::new(&[&["1.1.1.1"]]), dial.clone(), None);
-    let error = client.pool(&[], TIMEOUT).post(call("http://plain.example/")).await.unwrap_err();
+    let error = post_on(&client.pool(&[], TIMEOUT), "http://plain.example/").await.unwrap_err();
     assert!(matches!(error, Error::Refused { refusal: Refusal::Plain, .. }), "{error}");
     assert!(dial.dialed().is_empty());
 
     let allow = ["1.1.1.1/32".parse().unwrap()];
-    let error = client.pool(&allow, TIMEOUT).post(call("http://plain.example/")).await.unwrap_err();
+    let error = post_on(&client.pool(&allow, TIMEOUT), "http://plain.example/").await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error}");
     assert_eq!(dial.dialed(), ["1.1.1.1:80".parse().unwrap()]);
 }
@@ -119,10 +124,10 @@ async fn a_connection_that_one_policy_let_through_serves_no_other() {
     let client = Client::new(ClientSettings::default()).unwrap();
     let open = client.pool(&loopback(), TIMEOUT);
     let shut = client.pool(&[], TIMEOUT);
-    assert_eq!(open.post(call(&server.url())).await.unwrap().status, 200);
-    let error = shut.post(call(&server.url())).await.unwrap_err();
+    assert_eq!(post_on(&open, &server.url()).await.unwrap().status, 200);
+    let error = post_on(&shut, &server.url()).await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
-    assert_eq!(open.post(call(&server.url())).await.unwrap().status, 200);
+    assert_eq!(post_on(&open, &server.url()).await.unwrap().status, 200);
     assert_eq!((server.accepted(), server.requests().len()), (1, 2));
 }
 
@@ -177,17 +182,11 @@ async fn https_to_a_server_without_tls_says_so() {
 async fn a_resolver_that_never_answers_and_a_name_without_addresses_fail_in_time() {
     let short = Duration::from_millis(200);
     let client_with = |resolve| client(resolve, Arc::new(Recorder::default()), None);
-    let error = client_with(Arc::new(Silent::default()))
-        .pool(&[], short)
-        .post(call("https://slow.example/"))
-        .await
-        .unwrap_err();
+    let pool = client_with(Arc::new(Silent::default())).pool(&[], short);
+    let error = post_on(&pool, "https://slow.example/").await.unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::Head | Phase::Connecting, .. }), "{error}");
-    let error = client_with(Answers::new(&[&[]]))
-        .pool(&[], short)
-        .post(call("https://no.example/"))
-        .await
-        .unwrap_err();
+    let pool = client_with(Answers::new(&[&[]])).pool(&[], short);
+    let error = post_on(&pool, "https://no.example/").await.unwrap_err();
     assert_eq!(error.to_string(), "no.example does not resolve: entity not found");
 }
 
@@ -211,7 +210,7 @@ async fn a_server_that_closes_a_kept_connection_as_it_is_used_again_costs_no_att
     .await;
     let pool = Client::new(ClientSettings::default()).unwrap().pool(&loopback(), TIMEOUT);
     for _ in 0..2 {
-        assert_eq!(pool.post(call(&server.url())).await.unwrap().status, 200);
+        assert_eq!(post_on(&pool, &server.url()).await.unwrap().status, 200);
     }
     let on: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
     assert_eq!(on, [0, 0, 1]);
@@ -223,7 +222,7 @@ async fn connections_closed_while_idle_are_replaced_without_a_word() {
     let server = Server::start(move |_| closing()).await;
     let pool = Client::new(ClientSettings::default()).unwrap().pool(&loopback(), TIMEOUT);
     for _ in 0..50 {
-        assert_eq!(pool.post(call(&server.url())).await.unwrap().status, 200);
+        assert_eq!(post_on(&pool, &server.url()).await.unwrap().status, 200);
     }
 }
 
@@ -242,7 +241,7 @@ async fn a_name_whose_servers_are_silent_takes_few_threads() {
     let client = client(silent.clone(), Arc::new(Recorder::default()), None);
     let pool = client.pool(&[], Duration::from_millis(50));
     for _ in 0..3 {
-        let calls = (0..8).map(|_| pool.post(call("https://silent.example/")));
+        let calls = (0..8).map(|_| post_on(&pool, "https://silent.example/"));
         for result in futures_util::future::join_all(calls).await {
             assert!(matches!(result, Err(Error::Timeout { .. })));
         }

@@ -175,7 +175,7 @@ async fn no_spelling_of_an_inner_address_is_reached() {
             let Ok(url) = check_url(&format!("{scheme}://{host}/hook")) else { continue };
             let Ok(uri) = uri(&url) else { continue };
             let call = Call { uri, headers: http::HeaderMap::new(), body: bytes::Bytes::new() };
-            match pool.post(call).await {
+            match pool.post(call, &|| None).await {
                 Err(Error::Refused { .. }) => {}
                 other => reached.push(format!("{scheme}://{host} -> {url}: {other:?}")),
             }
@@ -191,7 +191,7 @@ async fn the_same_client_does_dial_a_public_host() {
     let client = Client::with(ClientSettings::default(), Arc::new(Obliging), dial.clone()).unwrap();
     let uri = uri(&check_url("https://example.com/").unwrap()).unwrap();
     let call = Call { uri, headers: http::HeaderMap::new(), body: bytes::Bytes::new() };
-    let error = client.pool(&[], TIMEOUT).post(call).await.unwrap_err();
+    let error = client.pool(&[], TIMEOUT).post(call, &|| None).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error}");
     assert_eq!(dial.dialed(), ["93.184.216.34:443".parse().unwrap()]);
 }

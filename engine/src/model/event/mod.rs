@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `envelope` | the JSON event format: structured mode in |
 //! | `write` | the JSON event format: structured mode out |
+//! | `document` | the data as a tree that schemas are held against |
 //! | `binding` | binary mode of the NATS and HTTP protocol bindings |
 //! | `stored` | the lossless form in which events rest in our own streams |
 //! | `draft`, `rules`, `media` | attributes as they come in, and the rules that they follow |
@@ -11,6 +12,7 @@
 //! | `error` | what can be wrong |
 
 mod binding;
+mod document;
 mod draft;
 mod envelope;
 mod error;
@@ -22,11 +24,11 @@ mod stored;
 mod tests;
 mod write;
 
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+pub(crate) use document::find;
+pub use document::{Document, Reading};
 pub use error::{BadCharacter, EventError, FOUND_CHARS_MAX, Found, Kind};
 
 /// The media type of an event in structured mode.
@@ -112,8 +114,6 @@ pub struct Event {
     pub data: Option<Data>,
     /// The whole structured-mode JSON as it came, as long as nothing was changed: sent on byte for byte.
     pub structured: Option<Bytes>,
-    /// The data as a JSON value, parsed at the first use and shared.
-    json: OnceLock<Result<serde_json::Value, String>>,
 }
 
 /// What an event is built from: the same as its fields, unchecked.
@@ -226,7 +226,6 @@ impl Event {
             extensions: parts.extensions,
             data,
             structured: None,
-            json: OnceLock::new(),
         }
     }
 
@@ -235,13 +234,8 @@ impl Event {
         matches!(self.data, Some(Data::Json(_)))
     }
 
-    /// The data as a JSON value, parsed once; else why there is none. Numbers that fit neither 64-bit integers nor doubles
-    /// lose precision here; the data itself never does.
-    pub fn json(&self) -> Result<&serde_json::Value, &str> {
-        self.json.get_or_init(|| self.parse_json()).as_ref().map_err(String::as_str)
-    }
-
-    fn parse_json(&self) -> Result<serde_json::Value, String> {
+    /// The data as a JSON value, else why there is none. Reads it anew each time; a [`Reading`] does so once.
+    pub fn document(&self) -> Result<Document<'_>, String> {
         match &self.data {
             None => Err("the event has no data".to_owned()),
             Some(Data::Binary(_)) => Err(match self.datacontenttype.as_deref() {
@@ -250,8 +244,9 @@ impl Event {
                 None => "the data is binary, not JSON".to_owned(),
             }),
             // What the parser says names place and kind, never the text itself.
-            Some(Data::Json(bytes)) => serde_json::from_slice(bytes)
-                .map_err(|error| format!("the data can't be read as JSON: {error}")),
+            Some(Data::Json(bytes)) => {
+                Document::parse(bytes).map_err(|error| format!("the data can't be read as JSON: {error}"))
+            }
         }
     }
 }

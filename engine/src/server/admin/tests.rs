@@ -70,7 +70,7 @@ fn what_is_said_of_a_dead_letter_is_what_the_document_says() {
         pipeline: pipeline.clone(),
         work: Work::Source(message),
         source,
-        event: EventRef { id: "1".into(), source: "/s".into(), ty: "t".into(), time: None },
+        event: EventRef { id: "1".into(), source: "/s".into(), ty: "t".into(), time: None }.into(),
         path,
         steps: "abc".into(),
         generation: 0,
