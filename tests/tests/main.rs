@@ -13,6 +13,7 @@ mod crash_loop;
 mod demo;
 mod dlq;
 mod foreign;
+mod forgotten;
 mod harness;
 mod held;
 mod lanes;

@@ -160,7 +160,7 @@ impl Nats {
     }
 
     /// The time by the clock of the server that leads the stream.
-    pub(super) async fn server_time(&self, stream: &str) -> Result<Timestamp, ApiError> {
+    pub async fn server_time(&self, stream: &str) -> Result<Timestamp, ApiError> {
         #[derive(serde::Deserialize)]
         struct Told {
             ts: Timestamp,

@@ -222,7 +222,7 @@ impl Engine {
     /// Attempts one task that lay in the lane; the slot is its.
     async fn take_drained(self: Arc<Self>, lane: Arc<Lane>, delivered: Delivered, slot: Slot) {
         let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
-        let place = crate::model::SourceRef { stream: stream.into(), sequence, time };
+        let place = crate::model::SourceRef { stream, sequence, time };
         let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
         let decoded = tasks::decode(pipeline, Some(subscription), &message.headers, &message.body);
         let mut task = match decoded {

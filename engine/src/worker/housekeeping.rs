@@ -33,11 +33,12 @@ impl Engine {
         }));
         let engine = self.clone();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            let mut blind = HashSet::new();
+            let (mut blind, mut overdue_from) = (HashSet::new(), 1);
             loop {
                 engine.count().await;
                 engine.find_lanes().await;
                 blind = engine.see_what_is_due(&blind).await;
+                overdue_from = engine.wake_the_overdue(overdue_from).await;
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
         }));

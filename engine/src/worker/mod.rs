@@ -13,6 +13,7 @@ mod housekeeping;
 mod intake;
 mod lane;
 mod modules;
+mod overdue;
 mod revision;
 mod running;
 mod storing;
