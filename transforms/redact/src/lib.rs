@@ -115,7 +115,7 @@ mod tests {
         let expected = "{\"a\":[ 1E4, \"\\u00fc\" ],\"b\\n\":1,\"c\":{\"e\":{ \"f\" : 1.0 }}}";
         assert_eq!(redacted(json!({"remove": ["/c/d"]}), data).as_deref(), Some(expected));
         let deep = format!("{{\"a\":1,\"deep\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-        let expected = deep.replacen("1", "\"***\"", 1);
+        let expected = deep.replacen('1', "\"***\"", 1);
         assert_eq!(redacted(json!({"mask": ["/a"]}), &deep), Some(expected));
     }
 

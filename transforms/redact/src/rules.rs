@@ -58,7 +58,7 @@ fn write_below(here: &[&Rules], json: &RawValue, mask: &Mask, out: &mut String) 
         return Ok(false);
     }
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
-    Below { here, mask, out }.deserialize(&mut deserializer)
+    Below { here, mask, out, changed: false }.deserialize(&mut deserializer)
 }
 
 /// Goes through the members or the elements of one value, once; what no rule touches is copied as it came.
@@ -66,11 +66,47 @@ struct Below<'w> {
     here: &'w [&'w Rules],
     mask: &'w Mask,
     out: &'w mut String,
+    changed: bool,
 }
 
 /// A member's name; borrowed where it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Below<'_> {
+    /// Writes the next member, or the next element (which has no name), by the rules that meet it.
+    fn write_next(
+        &mut self,
+        name: Option<&Cow<'_, str>>,
+        rules: &[&Rules],
+        value: &RawValue,
+    ) -> Result<(), Error> {
+        let action = rules.iter().filter_map(|rules| rules.action).max();
+        if action == Some(Action::Remove) {
+            self.changed = true;
+            return Ok(());
+        }
+        // No value that was written ends like this.
+        if !self.out.ends_with(['{', '[']) {
+            self.out.push(',');
+        }
+        match name {
+            Some(Cow::Borrowed(name)) => self.out.extend(["\"", name, "\":"]),
+            Some(Cow::Owned(name)) => self.out.extend([&serde_json::to_string(name)?, ":"]),
+            None => {}
+        }
+        if action == Some(Action::Mask) {
+            let covered = covered(value.get(), self.mask)?;
+            self.changed |= covered.is_some();
+            self.out.push_str(covered.as_deref().unwrap_or(value.get()));
+        } else if rules.is_empty() {
+            self.out.push_str(value.get());
+        } else {
+            self.changed |= write_below(rules, value, self.mask, self.out)?;
+        }
+        Ok(())
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Below<'_> {
     type Value = bool;
@@ -87,82 +123,32 @@ impl<'de> Visitor<'de> for Below<'_> {
         f.write_str("an object or an array")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<bool, A::Error> {
-        let (mut changed, mut written) = (false, 0);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<bool, A::Error> {
         self.out.push('{');
         while let Some((Name(name), value)) = members.next_entry::<Name<'de>, &RawValue>()? {
             let rules = matching(self.here, |token| token == name);
-            let before = self.out.len();
-            if written > 0 {
-                self.out.push(',');
-            }
-            match &name {
-                Cow::Borrowed(name) => self.out.extend(["\"", name, "\":"]),
-                Cow::Owned(name) => {
-                    self.out.push_str(&serde_json::to_string(name).map_err(A::Error::custom)?);
-                    self.out.push(':');
-                }
-            }
-            if write_one(&rules, value, self.mask, self.out, &mut changed).map_err(A::Error::custom)? {
-                written += 1;
-            } else {
-                self.out.truncate(before);
-            }
+            self.write_next(Some(&name), &rules, value).map_err(A::Error::custom)?;
         }
         self.out.push('}');
-        Ok(changed)
+        Ok(self.changed)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<bool, A::Error> {
-        let (mut changed, mut written, mut index) = (false, 0, 0);
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<bool, A::Error> {
         self.out.push('[');
+        let mut index = 0;
         while let Some(value) = elements.next_element::<&RawValue>()? {
             let rules = matching(self.here, |token| Pointer::index(token) == Some(index));
+            self.write_next(None, &rules, value).map_err(A::Error::custom)?;
             index += 1;
-            let before = self.out.len();
-            if written > 0 {
-                self.out.push(',');
-            }
-            if write_one(&rules, value, self.mask, self.out, &mut changed).map_err(A::Error::custom)? {
-                written += 1;
-            } else {
-                self.out.truncate(before);
-            }
         }
         self.out.push(']');
-        Ok(changed)
+        Ok(self.changed)
     }
 }
 
 fn matching<'a>(here: &[&'a Rules], is_token: impl Fn(&str) -> bool) -> Vec<&'a Rules> {
     let below = here.iter().flat_map(|rules| &rules.below);
     below.filter(|(token, _)| token == "*" || is_token(token)).map(|(_, rules)| rules).collect()
-}
-
-/// Writes one value by the rules that meet it. Whether it stays.
-fn write_one(
-    rules: &[&Rules],
-    value: &RawValue,
-    mask: &Mask,
-    out: &mut String,
-    changed: &mut bool,
-) -> Result<bool, Error> {
-    match rules.iter().filter_map(|rules| rules.action).max() {
-        Some(Action::Remove) => {
-            *changed = true;
-            return Ok(false);
-        }
-        Some(Action::Mask) => match covered(value.get(), mask)? {
-            Some(covered) => {
-                *changed = true;
-                out.push_str(&covered);
-            }
-            None => out.push_str(value.get()),
-        },
-        None if rules.is_empty() => out.push_str(value.get()),
-        None => *changed |= write_below(rules, value, mask, out)?,
-    }
-    Ok(true)
 }
 
 /// What covers a value, as JSON; none where it is covered already, or null.
