@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Number, Value};
 
 use super::Event;
+use super::envelope::MemberName;
 
 /// A JSON value. Numbers that fit neither 64-bit integers nor doubles lose precision here; the data itself never does.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,12 +32,6 @@ impl<'t> Document<'t> {
     /// Reads a JSON text of at most 128 levels.
     pub fn parse(json: &'t [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
-    }
-
-    /// The member of this name.
-    pub fn member(&self, name: &str) -> Option<&Self> {
-        let Self::Object(members) = self else { return None };
-        find(members, name)
     }
 
     /// The same as a value of its own.
@@ -95,31 +90,6 @@ impl<'t> From<&'t Value> for Document<'t> {
 impl<'de> Deserialize<'de> for Document<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reader)
-    }
-}
-
-/// A member's name; borrowed where it has no escapes.
-struct MemberName<'t>(Cow<'t, str>);
-
-impl<'de> Deserialize<'de> for MemberName<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl<'de> Visitor<'de> for Name {
-            type Value = MemberName<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<MemberName<'de>, E> {
-                Ok(MemberName(name.into()))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<MemberName<'de>, E> {
-                Ok(MemberName(name.to_owned().into()))
-            }
-        }
-        deserializer.deserialize_str(Name)
     }
 }
 
@@ -231,13 +201,15 @@ mod tests {
         let members: Vec<String> =
             (0..100).rev().map(|number| format!("\"n{number}\":\"t{number}\"")).collect();
         let text = format!("{{{}}}", members.join(","));
-        let document = Document::parse(text.as_bytes()).unwrap();
+        let Document::Object(members) = &Document::parse(text.as_bytes()).unwrap() else {
+            panic!("an object")
+        };
         for number in 0..100 {
-            let found = document.member(&format!("n{number}"));
+            let found = find(members, &format!("n{number}"));
             assert!(
                 matches!(found, Some(Document::Text(Cow::Borrowed(text))) if *text == format!("t{number}"))
             );
         }
-        assert_eq!(document.member("n100"), None);
+        assert_eq!(find(members, "n100"), None);
     }
 }

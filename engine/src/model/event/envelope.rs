@@ -152,27 +152,6 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// A member's name, borrowed unless it has escapes (which `Cow` alone never is).
-struct MemberName<'a>(Cow<'a, str>);
-
-impl<'de> serde::Deserialize<'de> for MemberName<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl<'de> Visitor<'de> for Name {
-            type Value = MemberName<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(MemberName(Cow::Borrowed(name)))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(MemberName(Cow::Owned(name.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Name)
-    }
-}
+/// A member's name, borrowed unless it has escapes.
+#[derive(serde::Deserialize)]
+pub(super) struct MemberName<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
