@@ -179,11 +179,10 @@ impl Pool {
     /// then the request goes out once more on another one. A receiver that did see it knows it by its `webhook-id`.
     pub(super) async fn head(
         &self,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
         host: &str,
     ) -> Result<Response<Incoming>, Error> {
-        let mut request = request;
         loop {
             match self.http.request(request).await {
                 Ok(response) => {

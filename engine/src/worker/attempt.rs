@@ -415,7 +415,7 @@ impl Engine {
     /// Attempts on a task of its own.
     pub(super) fn spawn_attempt(self: &Arc<Self>, ready: Ready) {
         let engine = self.clone();
-        self.tracker.spawn(Box::pin(engine.attempt(ready)));
+        self.spawn(engine.attempt(ready));
     }
 
     /// Tells circuit, metrics and onlookers of an attempt.

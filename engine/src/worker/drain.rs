@@ -149,7 +149,7 @@ impl Engine {
                 PullEvent::Message(delivered) => {
                     let Some(slot) = slots.pop() else { break };
                     let engine = self.clone();
-                    self.tracker.spawn(engine.take_drained(lane.clone(), delivered, slot));
+                    self.spawn(engine.take_drained(lane.clone(), delivered, slot));
                 }
                 PullEvent::Ended(_) => {}
                 PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
@@ -260,10 +260,7 @@ impl Engine {
         }
         let Some(ticket) = self.running.begin(&task, hold) else { return };
         let attempt = self.clone().attempt(Ready { lane, slot, task, ticket });
-        match turn {
-            None => attempt.await,
-            Some(turn) => Box::pin(self.in_turn(&place, turn, attempt)).await,
-        }
+        self.in_turn(&place, turn, attempt).await;
     }
 
     /// While a circuit is open: what has waited in the lane for as long as was left of its schedule is at its end.
@@ -367,7 +364,7 @@ impl Engine {
                     PullEvent::Message(delivered) => {
                         found = true;
                         let task = self.clone().take_task(pipeline.clone(), delivered, permits.pop());
-                        self.tracker.spawn(task);
+                        self.spawn(task);
                     }
                     PullEvent::Ended(_) => {}
                     PullEvent::Lost(lost) => return Err(format!("{lost:?}")),

@@ -33,12 +33,19 @@ impl Engine {
         }));
         let engine = self.clone();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            let (mut blind, mut overdue_from) = (HashSet::new(), 1);
+            let mut blind = HashSet::new();
             loop {
                 engine.count().await;
                 engine.find_lanes().await;
                 blind = engine.see_what_is_due(&blind).await;
-                overdue_from = engine.wake_the_overdue(overdue_from).await;
+                tokio::time::sleep(FLOOR_EVERY).await;
+            }
+        }));
+        let engine = self.clone();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            let mut from = 1;
+            loop {
+                from = engine.wake_the_overdue(from).await;
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
         }));

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either};
 use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -82,7 +83,7 @@ impl Engine {
             let part = Part::Source(&pipeline.name);
             let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
-                self.tracker.spawn(Box::pin(engine.take_source(pipeline, delivered, permit)));
+                self.spawn(engine.take_source(pipeline, delivered, permit));
             });
             let lost = tokio::select! {
                 lost = pump => lost,
@@ -121,7 +122,7 @@ impl Engine {
             pause = PAUSE.0;
             let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
-                self.tracker.spawn(Box::pin(engine.take_task(pipeline, delivered, Some(permit))));
+                self.spawn(engine.take_task(pipeline, delivered, Some(permit)));
             });
             let Some(lost) = pump.await else { break };
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
@@ -244,10 +245,7 @@ impl Engine {
             }
         };
         let work = self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1);
-        match turn {
-            None => work.await,
-            Some(turn) => Box::pin(self.in_turn(&source, turn, work)).await,
-        }
+        self.in_turn(&source, turn, work).await;
     }
 
     /// Admits a message (new, or redriven as a whole) and carries its tasks on, side by side.
@@ -285,12 +283,10 @@ impl Engine {
             }
             self.saw_filtered(pipeline, name, source, &about);
         }
-        if tasks.len() < 2 {
-            match tasks.pop() {
-                Some(task) => self.carry(task, hold, again).await,
-                None => hold.settle().await,
-            }
-            return;
+        if tasks.len() == 1
+            && let Some(task) = tasks.pop()
+        {
+            return self.carry(task, hold, again).await;
         }
         let shares: Vec<_> =
             tasks.into_iter().map(|task| self.clone().carry(task, hold.share(), again)).collect();
@@ -367,10 +363,7 @@ impl Engine {
             }
         };
         let work = self.clone().take_decoded(&pipeline, task, hold, deliveries > 1);
-        match turn {
-            None => work.await,
-            Some(turn) => Box::pin(self.in_turn(&place, turn, work)).await,
-        }
+        self.in_turn(&place, turn, work).await;
     }
 
     /// A task for the pipeline as a whole is admitted again; any other is carried on.
@@ -428,9 +421,25 @@ impl Engine {
         }
     }
 
+    /// Does the work, in its turn if it is a suspect's.
+    pub(super) fn in_turn<'a, F>(
+        &'a self,
+        suspect: &'a SourceRef,
+        turn: Option<(Turn, oneshot::Receiver<()>)>,
+        work: F,
+    ) -> Either<F, BoxFuture<'a, ()>>
+    where
+        F: Future<Output = ()> + Send + 'a,
+    {
+        match turn {
+            None => Either::Left(work),
+            Some(turn) => Either::Right(Box::pin(self.suspects_work(suspect, turn, work))),
+        }
+    }
+
     /// Does a suspect's work. Its turn lasts until it is settled, its work has ended, or others have waited long enough;
     /// by then this process has outlived it, so nothing counts against it.
-    pub(super) async fn in_turn(
+    async fn suspects_work(
         &self,
         suspect: &SourceRef,
         (turn, settled): (Turn, oneshot::Receiver<()>),

@@ -27,17 +27,17 @@ impl Engine {
         let Ok(now) = self.nats.server_time(&stream).await else { return from };
         let (mut from, mut woken) = (from, 0_u64);
         for _ in 0..(waiting / LOOKS).clamp(SHARE.0, SHARE.1) {
-            from = match self.nats.next_on(&stream, &waits, from).await {
-                Ok(Some(wait)) => {
-                    let next = wait.sequence + 1;
-                    woken += u64::from(is_overdue(&wait, now) && self.store_anew(wait).await);
-                    next
+            let wait = match self.nats.next_on(&stream, &waits, from).await {
+                Ok(Some(wait)) => wait,
+                Ok(None) => {
+                    from = 1;
+                    break;
                 }
-                Ok(None) => 1,
                 Err(_) => break,
             };
-            if from == 1 {
-                break;
+            from = wait.sequence + 1;
+            if let Some(schedule) = overdue_schedule(&wait, now) {
+                woken += u64::from(self.store_anew(wait, schedule).await);
             }
         }
         if woken > 0 {
@@ -51,18 +51,13 @@ impl Engine {
 
     /// The same message again, in its own place alone: where it has fired meanwhile, or somebody was quicker, nothing
     /// happens. Its time stays what it was, so that it fires at once.
-    async fn store_anew(&self, wait: Stored) -> bool {
-        let Stored { subject, sequence, headers, body, .. } = wait;
-        let is = |name: &str, prefix: &str| {
-            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
-        let mut headers: Vec<_> =
-            headers.into_iter().filter(|(name, _)| !is(name, "Nats-Expected-")).collect();
-        for (name, _) in &mut headers {
-            if name.eq_ignore_ascii_case(SCHEDULE) {
-                SCHEDULE.clone_into(name);
-            }
-        }
+    async fn store_anew(&self, wait: Stored, schedule: String) -> bool {
+        let Stored { subject, sequence, mut headers, body, .. } = wait;
+        headers.retain(|(name, _)| {
+            let name = name.to_ascii_lowercase();
+            name != SCHEDULE.to_ascii_lowercase() && !name.starts_with("nats-expected-")
+        });
+        headers.push((SCHEDULE.to_owned(), schedule));
         headers.push(("Nats-Expected-Last-Subject-Sequence".to_owned(), sequence.to_string()));
         match self.nats.store(subject, headers, body).await {
             Ok(_) => true,
@@ -75,10 +70,11 @@ impl Engine {
     }
 }
 
-fn is_overdue(wait: &Stored, now: Timestamp) -> bool {
-    let schedule = wait.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SCHEDULE));
-    let due = schedule.and_then(|(_, text)| text.strip_prefix("@at ")).and_then(Timestamp::parse);
-    due.is_some_and(|due| now.since(due) > OVERDUE)
+/// When a wait was to be fired, as the server reads it, if that is long ago.
+fn overdue_schedule(wait: &Stored, now: Timestamp) -> Option<String> {
+    let (_, text) = wait.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SCHEDULE))?;
+    let due = Timestamp::parse(text.strip_prefix("@at ")?)?;
+    (now.since(due) > OVERDUE).then(|| text.clone())
 }
 
 #[cfg(test)]
@@ -96,9 +92,9 @@ mod tests {
         };
         let at = Timestamp::from_unix_seconds;
         let due = wait(&format!("@at {}", at(1_000)));
-        assert!(!is_overdue(&due, at(999)));
-        assert!(!is_overdue(&due, at(1_030)));
-        assert!(is_overdue(&due, at(1_031)));
-        assert!(!is_overdue(&wait("@every 1s"), at(1_031)));
+        assert_eq!(overdue_schedule(&due, at(999)), None);
+        assert_eq!(overdue_schedule(&due, at(1_030)), None);
+        assert_eq!(overdue_schedule(&due, at(1_031)), Some(format!("@at {}", at(1_000))));
+        assert_eq!(overdue_schedule(&wait("@every 1s"), at(1_031)), None);
     }
 }
