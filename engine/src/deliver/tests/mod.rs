@@ -315,6 +315,24 @@ async fn a_stored_result_can_not_set_what_is_the_engines() {
 }
 
 #[tokio::test]
+async fn what_goes_out_again_on_another_connection_is_the_same_to_the_byte() {
+    // The second request arrives on the first connection and gets no answer.
+    let unanswered = || Act::ReplyThenClose(String::new());
+    let server = Server::start(move |number| if number == 1 { unanswered() } else { ok() }).await;
+    let mut settings = settings(&server.url());
+    settings.sign = vec![SecretRef::Plain(SECRET.into())];
+    let endpoint = endpoint(settings);
+    for _ in 0..2 {
+        assert_eq!(send(&endpoint).await, Ok(200));
+    }
+    let requests = server.requests();
+    let [_, first, again] = requests.as_slice() else { panic!("{} requests", requests.len()) };
+    assert!(first.header("webhook-signature").is_some());
+    assert_eq!((first.connection, again.connection), (0, 1));
+    assert_eq!((&first.head, &first.body), (&again.head, &again.body));
+}
+
+#[tokio::test]
 async fn the_settings_win_over_what_a_step_has_set() {
     let server = Server::start(|_| ok()).await;
     let mut settings = settings(&server.url());
