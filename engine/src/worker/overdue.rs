@@ -25,7 +25,7 @@ impl Engine {
         }
         let (stream, [waits, _]) = (self.nats.prefix().retries(), self.nats.prefix().retries_subjects());
         let Ok(now) = self.nats.server_time(&stream).await else { return from };
-        let (mut from, mut woken) = (from, 0_u64);
+        let (mut from, mut woken, mut refused) = (from, 0_u64, None);
         for _ in 0..(waiting / LOOKS).clamp(SHARE.0, SHARE.1) {
             let wait = match self.nats.next_on(&stream, &waits, from).await {
                 Ok(Some(wait)) => wait,
@@ -37,7 +37,10 @@ impl Engine {
             };
             from = wait.sequence + 1;
             if let Some(schedule) = overdue_schedule(&wait, now) {
-                woken += u64::from(self.store_anew(wait, schedule).await);
+                match self.store_anew(wait, schedule).await {
+                    Ok(stored) => woken += u64::from(stored),
+                    Err(error) => refused = Some(error),
+                }
             }
         }
         if woken > 0 {
@@ -46,12 +49,15 @@ impl Engine {
                 "waits were long overdue, the server had forgotten them; stored anew"
             );
         }
+        if let Some(error) = refused {
+            tracing::warn!(stream, %error, "waits are long overdue and can't be stored anew; they stay, and are tried again");
+        }
         from
     }
 
     /// The same message again, in its own place alone: where it has fired meanwhile, or somebody was quicker, nothing
-    /// happens. Its time stays what it was, so that it fires at once.
-    async fn store_anew(&self, wait: Stored, schedule: String) -> bool {
+    /// happens (`false`). Its time stays what it was, so that it fires at once.
+    async fn store_anew(&self, wait: Stored, schedule: String) -> Result<bool, StoreError> {
         let Stored { subject, sequence, mut headers, body, .. } = wait;
         headers.retain(|(name, _)| {
             let name = name.to_ascii_lowercase();
@@ -60,12 +66,9 @@ impl Engine {
         headers.push((SCHEDULE.to_owned(), schedule));
         headers.push(("Nats-Expected-Last-Subject-Sequence".to_owned(), sequence.to_string()));
         match self.nats.store(subject, headers, body).await {
-            Ok(_) => true,
-            Err(StoreError::WrongLast) => false,
-            Err(error) => {
-                tracing::debug!(%error, sequence, "an overdue wait can't be stored anew yet");
-                false
-            }
+            Ok(_) => Ok(true),
+            Err(StoreError::WrongLast) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
