@@ -6,7 +6,7 @@ HOOKMILL_NATS_SERVER ?= $(CURDIR)/.tools/nats-server
 export HOOKMILL_NATS_SERVER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers modules build demo lint test bench chaos clean-tools
+.PHONY: help setup peers modules build demo lint test bench hostile fuzz chaos clean-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,17 @@ bench: setup ## measure (release build): each stage alone, and the end-to-end ra
 	$(CARGO) bench --workspace --benches
 	target/release/ratios
 	target/release/swaps
+	target/release/many
+
+hostile: setup ## measure (release build): what modules of strangers do to the others
+	$(CARGO) build --release --workspace --bins
+	target/release/hostile suite
+	target/release/hostile spin
+
+FUZZ_SECONDS ?= 3600
+fuzz: setup ## throw strange modules and events at the engine, each target for FUZZ_SECONDS (3600)
+	$(CARGO) build --release --workspace --bins
+	target/release/fuzz --seconds $(FUZZ_SECONDS)
 
 SEED ?= 1
 MINUTES ?= 30

@@ -15,7 +15,7 @@ use hookmill::model::{
 };
 use hookmill::nats::tasks;
 use hookmill::schema::Schema;
-use hookmill::transform::{Host, HostSettings, Isolation, Settings, Step};
+use hookmill::transform::{Compiler, Host, HostSettings, Isolation, Settings, Step};
 use hookmill_benches::pipelines::{REDACT, SCHEMA, SECRET};
 use hookmill_tests::events;
 use tokio::runtime::Runtime;
@@ -50,7 +50,10 @@ fn schema(bench: &mut Criterion) {
 fn step(runtime: &Runtime, module: &str, settings: &str, isolation: Isolation) -> Step {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transforms/dist").join(module);
     let bytes = std::fs::read(path).expect("the guests are built: run make setup first");
-    let host = Host::new(HostSettings::default()).expect("a host");
+    let mut host = HostSettings::default();
+    // Trusted with this process: it is our own.
+    host.compile.by = Compiler::ThisProcess;
+    let host = Host::new(host).expect("a host");
     let module = host.load(module, &bytes).expect("a module");
     let settings = serde_json::from_str(settings).expect("settings are JSON");
     let settings = Settings { settings, isolation, ..Settings::default() };

@@ -192,7 +192,8 @@ fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("benches/ lies in the checkout")
 }
 
-fn spawn(name: &str, program: &Path, arguments: &[OsString]) -> (Process, NamedTempFile) {
+/// Starts a program with the signing secret in its environment; its log is removed when the handle is dropped.
+pub fn spawn(name: &str, program: &Path, arguments: &[OsString]) -> (Process, NamedTempFile) {
     let log = NamedTempFile::new().expect("a temporary file");
     let handle = || File::options().append(true).open(log.path()).expect("the log can be opened");
     let mut command = bound_command(program);
@@ -228,7 +229,7 @@ fn figure(first: &Point, last: &Point) -> Figure {
 }
 
 /// CPU time of a process so far, where there is a `/proc` that says so.
-fn cpu(process: &Process) -> Option<Duration> {
+pub fn cpu(process: &Process) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).ok()?;
     // "pid (name) state …": user and system time are fields 14 and 15, in hundredths of a second.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();

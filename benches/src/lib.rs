@@ -4,19 +4,25 @@
 //! | --- | --- |
 //! | `bare` | the two loops that the engine is held against |
 //! | `contest` | one run of a loop or of the engine, timed from outside |
+//! | `many` | a thousand subscriptions with modules of their own |
 //! | `pipelines` | the pipeline files that the engine is run with |
 //! | `server` | the HTTP server of both endpoints |
 //! | `sink` | takes webhooks as fast as it can and notes when |
+//! | `spinner` | what others keep beside a guest that spins on every event |
 //! | `steady` | a steady load, and an endpoint that notes when each event arrives and which module made it |
 //! | `table` | medians, and what is printed |
 //!
-//! The binary `ratios` puts them together; `swaps` measures what exchanging a module costs. Each contender is a process of its own, so that none shares a runtime with
+//! The binary `ratios` puts them together; `swaps` measures what exchanging a module costs, `many` prints start-up times
+//! and memory, `hostile` what strangers' modules do to the others. Each contender is a process of its own, so that none
+//! shares a runtime with
 //! the sink, and each is timed by what arrives, not by what it says.
 
 pub mod bare;
 pub mod contest;
+pub mod many;
 pub mod pipelines;
 pub mod server;
 pub mod sink;
+pub mod spinner;
 pub mod steady;
 pub mod table;

@@ -70,8 +70,7 @@ pub struct Stages {
 /// A folder with one pipeline called `name` that takes everything from `stream`.
 pub fn folder(name: &str, stream: &str, stages: Stages, target: Target<'_>, redact: &[u8]) -> PipelineFolder {
     let ty = events::ORDER_TYPE;
-    let source = format!("[source]\nstream = \"{stream}\"\nstart = \"all\"\nmax_in_flight = {HELD}\n");
-    let mut parts = vec![source];
+    let mut parts = vec![source(stream)];
     if stages.validate {
         parts.push(format!("[[validate.schema]]\ntypes = [\"{ty}\"]\nfile = \"order.schema.json\"\n"));
     }
@@ -86,13 +85,22 @@ pub fn folder(name: &str, stream: &str, stages: Stages, target: Target<'_>, reda
     folder
 }
 
-fn subscription(name: &str, ty: &str, transform: bool, target: Target<'_>) -> String {
-    let step = r#"
+/// Where a pipeline takes its events from.
+pub fn source(stream: &str) -> String {
+    format!("[source]\nstream = \"{stream}\"\nstart = \"all\"\nmax_in_flight = {HELD}\n")
+}
+
+/// The step that takes an address out and masks a card number.
+pub fn redact_step() -> &'static str {
+    r#"
 [[subscription.step]]
 transform = "./redact.wasm"
 settings = { remove = ["/customer/email"], mask = ["/card/number"] }
-"#;
-    let step = if transform { step } else { "" };
+"#
+}
+
+fn subscription(name: &str, ty: &str, transform: bool, target: Target<'_>) -> String {
+    let step = if transform { redact_step() } else { "" };
     let target = match target {
         Target::Webhook(url) => format!(
             "[subscription.deliver]\nurl = \"{url}\"\nsign = [{{ env = \"{SECRET_VARIABLE}\" }}]\n\

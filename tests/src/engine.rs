@@ -124,7 +124,7 @@ impl EngineOptions {
 
     fn launch(&self, lines: &Arc<Lines>) -> Process {
         let program = self.program.clone().unwrap_or_else(built_program);
-        let mut command = bound_command(program);
+        let mut command = engine_command(program);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (process, pipes) = Process::spawn("hookmill", command).expect("the engine can be started");
@@ -223,6 +223,11 @@ impl Engine {
     /// Waits for an end that comes by itself; the exit code.
     pub async fn wait(&self) -> i32 {
         exit_code(self.process.wait(DRAIN_MAX).await)
+    }
+
+    /// The process id.
+    pub fn process_id(&self) -> i32 {
+        self.process.pid()
     }
 
     /// True as long as the process lives.
@@ -344,7 +349,7 @@ pub struct Said {
 
 /// Runs the built program to its end, with nothing on its input.
 pub async fn hookmill(arguments: &[&str]) -> Said {
-    let mut command = bound_command(built_program());
+    let mut command = engine_command(built_program());
     command.args(arguments);
     run_to_end("hookmill", command).await
 }
@@ -415,6 +420,14 @@ pub fn built_program() -> PathBuf {
     found.unwrap_or_else(|| {
         end_run(&format!("no program hookmill near {}: run make build first", this.display()))
     })
+}
+
+/// A command for the program whose native code of modules lies beside it: nothing is left in the home of who runs the
+/// tests, and each module is compiled once for all of them.
+pub fn engine_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = bound_command(program);
+    command.env("XDG_CACHE_HOME", built_program().with_file_name("test-cache"));
+    command
 }
 
 /// Adds up the samples of `name` in a Prometheus text.

@@ -11,6 +11,8 @@ pub mod engine;
 pub mod events;
 pub mod eventually;
 pub mod folder;
+pub mod guest;
+pub mod hostile;
 pub mod http;
 pub mod judge;
 pub mod nats_server;

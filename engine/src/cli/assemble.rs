@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
+
 use super::Failure;
 use super::args::{CheckArgs, Global};
 use super::steps::{self, Maker, Source, Strictness};
@@ -78,9 +80,15 @@ pub(crate) struct Prepared {
     steps: Vec<Vec<Vec<Step>>>,
 }
 
+/// Steps that are made at the same time.
+const STEPS_AT_ONCE: usize = 8;
+
 /// The sandbox of the process.
 pub(crate) fn host(process: &Process) -> Result<Arc<Host>, Failure> {
-    Host::new(process.host.clone()).map_err(|error| Failure::failed(&error))
+    Host::new(process.host.clone()).map_err(|error| {
+        let text = super::output::chain(&error);
+        if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
+    })
 }
 
 /// Tries every step's module and settings.
@@ -90,14 +98,21 @@ pub(crate) async fn prepare(
     source: &Source,
     strictness: Strictness,
 ) -> Prepared {
-    let mut maker = Maker::new(host, source, strictness);
+    let maker = Maker::new(host, source, strictness);
+    // All at once would only stand in one another's way; one after the other, a thousand slow modules would take an hour.
+    let at_once = STEPS_AT_ONCE.min(host.settings().instances as usize);
+    let described = loaded.pipelines.iter().flat_map(|pipeline| &pipeline.subscriptions);
+    let described = described.flat_map(|subscription| &subscription.steps);
+    let made = stream::iter(described).map(|step| maker.make(step)).buffered(at_once);
+    let made: Vec<_> = made.collect().await;
+    let mut made = made.into_iter();
     let mut steps = Vec::new();
     for pipeline in &loaded.pipelines {
         let mut of_pipeline = Vec::new();
         for subscription in &pipeline.subscriptions {
             let mut of_subscription = Vec::new();
-            for step in &subscription.steps {
-                match maker.make(step).await {
+            for (step, made) in subscription.steps.iter().zip(&mut made) {
+                match made {
                     Ok(step) => of_subscription.extend(step),
                     Err(refused) => {
                         let problems = super::check::step_problems(&pipeline.file, step, &refused);

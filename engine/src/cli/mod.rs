@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::args::{Cli, Colour, Command};
+use crate::transform;
 
 /// What a command ends with, besides success.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ impl Failure {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // Not for people, and before anything else: the compiler's process starts no runtime and reads no environment.
+    if std::env::args_os().nth(1).is_some_and(|word| word == transform::COMMAND) {
+        return transform::compile_module();
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

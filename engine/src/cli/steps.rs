@@ -52,10 +52,10 @@ impl<'s> Maker<'s> {
     }
 
     /// Loads, tries and configures the module of a step. None if that is not to be known now.
-    pub(crate) async fn make(&mut self, step: &checked::Step) -> Result<Option<Step>, Refused> {
+    pub(crate) async fn make(&self, step: &checked::Step) -> Result<Option<Step>, Refused> {
         let (fitted, trouble) = match (&step.reference, self.source) {
-            (Reference::File(path), _) => (self.file(path, step).await?, None),
-            (_, Source::Open(registry)) => self.version(registry, step).await?,
+            (Reference::File(path), _) => (self.of_file(path, step).await?, None),
+            (_, Source::Open(registry)) => self.of_registry(registry, step).await?,
             (_, Source::Away(why)) => {
                 let text = format!("the registry of modules can't be asked: {why}");
                 return Err(Refused::Because(Code::RegistryUnreachable, text));
@@ -75,19 +75,14 @@ impl<'s> Maker<'s> {
         Ok(Some(Step::new(&self.host, wanted, on_error, fitted, trouble)))
     }
 
-    async fn file(&mut self, path: &Path, step: &checked::Step) -> Result<Fitted, Refused> {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = tokio::fs::read(path).await.map_err(|error| {
-            let text = format!("module {} can't be read: {}", path.display(), error.kind());
-            Refused::Because(Code::ModuleMissing, text)
-        })?;
-        let fitted = self.loader.fit_file(&name, bytes.into(), &step.transform).await;
+    async fn of_file(&self, path: &Path, step: &checked::Step) -> Result<Fitted, Refused> {
+        let fitted = self.loader.fit_file(path, &step.transform).await;
         fitted.map_err(|error| refused(&error))
     }
 
     /// The best version that works, and why it isn't the best there is.
-    async fn version(
-        &mut self,
+    async fn of_registry(
+        &self,
         registry: &Modules,
         step: &checked::Step,
     ) -> Result<(Fitted, Option<String>), Refused> {
@@ -141,7 +136,7 @@ fn unresolved(error: &ResolveError) -> Refused {
 fn refused(error: &FitError) -> Refused {
     let code = match error {
         FitError::Schema(objections) => return Refused::Schema(objections.clone()),
-        FitError::Missing(_) => Code::ModuleMissing,
+        FitError::Missing(_) | FitError::Unreadable { .. } => Code::ModuleMissing,
         FitError::Registry(_) => Code::RegistryUnreachable,
         FitError::Module(_) | FitError::Sample { .. } => Code::ModuleInvalid,
         FitError::Settings(_) => Code::SettingsRefused,

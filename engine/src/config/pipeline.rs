@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::checked::{Pipeline, Step, Subscription, Target};
@@ -43,7 +44,13 @@ pub(super) fn read(
         .collect();
     let subscriptions: Option<Vec<_>> = subscriptions.into_iter().collect();
     let (name, at) = name?;
-    let (source, validate, subscriptions) = (source?, validate?, subscriptions?);
+    let (source, validate, mut subscriptions) = (source?, validate?, subscriptions?);
+    for subscription in &mut subscriptions {
+        let owner: Arc<str> = format!("{name}/{}", subscription.name).into();
+        for step in &mut subscription.steps {
+            step.transform.owner = Arc::clone(&owner);
+        }
+    }
     Some((Pipeline { name, file: path.to_owned(), revision, source, validate, subscriptions }, at))
 }
 
@@ -149,6 +156,8 @@ fn step(table: &Table<'_>) -> Option<Step> {
         output_bytes: output_bytes?,
         isolation: isolation?,
         unset,
+        // The pipeline's name is known when all of it has been read.
+        owner: Arc::default(),
     };
     Some(Step {
         reference,

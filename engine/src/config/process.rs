@@ -1,5 +1,6 @@
 //! The settings of `hookmill.toml`: what belongs to the process and not to a pipeline.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked::{Admin, Limits, Process};
@@ -9,14 +10,24 @@ use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{About, Later, Section, Setting, Sub, Table};
 use super::values::{ModuleNames, NatsUrls, Secret, TextOrReference};
 use crate::model::{Name, Scope, Token};
-use crate::transform::HostSettings;
+use crate::transform::{Cache, CacheFolder, Compile, HostSettings};
 use crate::{egress, nats};
 
 pub(super) static PROCESS: Section = Section {
     header: "",
     label: "",
     about: "At the top of the file. Everything has a default: with no file at all the engine works.",
-    keys: &[&LISTEN, &ADMIN_TABLE, &TOKENS, &NATS_TABLE, &EGRESS_TABLE, &LIMITS_TABLE, &GATEWAY, &INGEST],
+    keys: &[
+        &LISTEN,
+        &ADMIN_TABLE,
+        &TOKENS,
+        &NATS_TABLE,
+        &EGRESS_TABLE,
+        &LIMITS_TABLE,
+        &CACHE_TABLE,
+        &GATEWAY,
+        &INGEST,
+    ],
 };
 
 static LISTEN: Setting<Listen> = Setting::new(
@@ -30,6 +41,7 @@ static TOKENS: Sub = Sub::many("token", &TOKEN);
 static NATS_TABLE: Sub = Sub::one("nats", &NATS);
 static EGRESS_TABLE: Sub = Sub::one("egress", &EGRESS);
 static LIMITS_TABLE: Sub = Sub::one("limits", &LIMITS);
+static CACHE_TABLE: Sub = Sub::one("cache", &CACHE);
 static GATEWAY: Later = Later::new("gateway", "steps that ask a language model come later");
 static INGEST: Later = Later::new("ingest", "publish events to NATS");
 
@@ -170,7 +182,7 @@ static LIMITS: Section = Section {
     header: "[limits]",
     label: "limits",
     about: "What the process holds at most.",
-    keys: &[&LANE, &WAITING, &INSTANCES, &MEMORY],
+    keys: &[&LANE, &WAITING, &INSTANCES, &MEMORY, &IDLE, &COMPILE_TIME, &COMPILE_MEMORY],
 };
 
 static LANE: Setting<Whole> = Setting::new(
@@ -197,6 +209,45 @@ static MEMORY: Setting<Size> = Setting::new(
     Default("\"4GiB\""),
     "Most linear memory of all instances together.",
 );
+static IDLE: Setting<Time> = Setting::new(
+    "idle",
+    Time { min: Duration::from_millis(10), max: Duration::from_hours(24) },
+    Default("\"1m\""),
+    "How long an instance may have nothing to do; then it ends and its memory goes back to the system.",
+);
+static COMPILE_TIME: Setting<Time> = Setting::new(
+    "compile_time",
+    Time { min: Duration::from_secs(1), max: Duration::from_hours(1) },
+    Default("\"1m\""),
+    "Most time of the processor for compiling one module; by the clock on the wall it may be four times as much.",
+);
+static COMPILE_MEMORY: Setting<Size> = Setting::new(
+    "compile_memory",
+    Size { min: 64 << 20, max: 1 << 40 },
+    Default("\"1GiB\""),
+    "Most memory for compiling one module.",
+);
+
+static CACHE: Section = Section {
+    header: "[cache]",
+    label: "cache",
+    about: "Native code of modules, kept from one start to the next. What lies there is run as it is, so a folder counts \
+            only if nobody but the engine's user (and root) can write to it or exchange it.",
+    keys: &[&CACHE_FOLDER, &CACHE_SIZE],
+};
+
+static CACHE_FOLDER: Setting<FilePath> = Setting::new(
+    "folder",
+    FilePath,
+    Nothing("`hookmill/native` in `$XDG_CACHE_HOME`, or in `~/.cache`"),
+    "The folder. One that is named here and is not safe is an error; the default one is left alone then, with a warning.",
+);
+static CACHE_SIZE: Setting<Size> = Setting::new(
+    "size",
+    Size { min: 0, max: 1 << 40 },
+    Default("\"2GiB\""),
+    "Most that is kept; what was used longest ago goes first. `\"0B\"`: nothing is kept.",
+);
 
 /// Reads a file whose TOML is fine. `None` after a problem was reported.
 pub(super) fn read(top: &Table<'_>) -> Option<Process> {
@@ -204,12 +255,14 @@ pub(super) fn read(top: &Table<'_>) -> Option<Process> {
     let nats = top.one(&PROCESS, &NATS_TABLE).and_then(|table| nats(&table));
     let egress = top.one(&PROCESS, &EGRESS_TABLE).and_then(|table| egress(&table));
     let limits = top.one(&PROCESS, &LIMITS_TABLE).and_then(|table| limits(&table));
+    let cache = top.one(&PROCESS, &CACHE_TABLE).and_then(|table| cache(&table));
     let admin = top.one(&PROCESS, &ADMIN_TABLE).and_then(|table| admin(&table));
     let mut names: Vec<Name> = Vec::new();
     let tables = top.many(&PROCESS, &TOKENS).into_iter();
     let tokens: Vec<_> = tables.map(|table| token(&table?, &mut names)).collect();
     let tokens: Option<Vec<_>> = tokens.into_iter().collect();
     let (limits, host) = limits?;
+    let host = HostSettings { cache: cache?, ..host };
     let (admin, tokens) = (admin?, tokens?);
     Some(Process { listen: listen?, admin, tokens, nats: nats?, egress: egress?, limits, host })
 }
@@ -329,7 +382,34 @@ fn limits(table: &Table<'_>) -> Option<(Limits, HostSettings)> {
     let waiting = table.get(&WAITING);
     let instances = table.get(&INSTANCES);
     let memory_bytes = table.get(&MEMORY);
+    let idle = table.get(&IDLE);
+    let time = table.get(&COMPILE_TIME);
+    let compile_bytes = table.get(&COMPILE_MEMORY);
     let instances = u32::try_from(instances?).unwrap_or(u32::MAX);
-    let host = HostSettings { instances, memory_bytes: memory_bytes?, ..HostSettings::default() };
+    let compile = Compile { time: time?, memory_bytes: compile_bytes?, ..Compile::default() };
+    let host = HostSettings {
+        instances,
+        memory_bytes: memory_bytes?,
+        idle: idle?,
+        compile,
+        ..HostSettings::default()
+    };
     Some((Limits { lane: lane?, waiting: waiting? }, host))
+}
+
+fn cache(table: &Table<'_>) -> Option<Cache> {
+    let folder = table.optional(&CACHE_FOLDER).ok();
+    let bytes_max = table.get(&CACHE_SIZE);
+    let folder = match folder? {
+        Some(folder) => CacheFolder::Named(folder),
+        None => usual_cache_folder().map_or(CacheFolder::None, CacheFolder::Usual),
+    };
+    Some(Cache { folder, bytes_max: bytes_max? })
+}
+
+/// Where programs keep what they can make again, after the XDG base directories. None in a process without a home.
+fn usual_cache_folder() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(base.join("hookmill/native"))
 }

@@ -248,7 +248,11 @@ fn a_step_is_read_with_its_settings_and_where_they_stand() {
     let step = &pipeline.subscriptions[0].steps[0];
     let settings = serde_json::json!({"remove": ["/email"], "n": 1, "x": 1.5, "t": "2026-01-01"});
     let unset = transform::Unset { timeout: true, memory: true, output: true };
-    assert_eq!(step.transform, transform::Settings { settings, unset, ..transform::Settings::default() });
+    let owner = "orders/a".into();
+    assert_eq!(
+        step.transform,
+        transform::Settings { settings, owner, unset, ..transform::Settings::default() }
+    );
     assert_eq!(step.settings_places.of("/remove/0"), Some((7, 24)));
     assert_eq!(step.settings_places.of("/n/deeper"), Some((7, 35)));
     assert_eq!(step.settings_line, 7);

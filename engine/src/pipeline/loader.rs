@@ -1,9 +1,11 @@
 //! From a module's bytes to one that a step can run: loaded, tried with its own samples, configured.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::Hash;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::Fitted;
 use crate::model::{Digest, Version};
@@ -15,6 +17,14 @@ use crate::transform::{self, ConfigureError, Host, Module, ModuleError, Sample};
 /// Why a module is not put to use.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
+    /// Its file can't be read.
+    #[error("module {} can't be read: {kind}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        kind: std::io::ErrorKind,
+    },
     /// The registry names it and doesn't have it.
     #[error("the registry has no bytes for {0}; push that version again")]
     Missing(String),
@@ -42,34 +52,48 @@ pub enum FitError {
     Settings(#[from] ConfigureError),
 }
 
-/// Loads modules, each once however many steps use it. To be dropped when a round of loading is over.
+/// Loads modules, each once however many steps use it, and be it at the same time. To be dropped when a round of
+/// loading is over.
 pub struct Loader {
     host: Arc<Host>,
-    modules: HashMap<Digest, Result<Module, Arc<FitError>>>,
+    modules: Once<Digest, Result<Module, Arc<FitError>>>,
+    files: Once<PathBuf, Result<(Module, Digest), Arc<FitError>>>,
+}
+
+/// What was made of each key, once.
+struct Once<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
+
+impl<K: Eq + Hash, V: Clone> Once<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    async fn get_or<F: Future<Output = V>>(&self, key: K, make: impl FnOnce() -> F) -> V {
+        let cell = {
+            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(cells.entry(key).or_default())
+        };
+        cell.get_or_init(make).await.clone()
+    }
 }
 
 impl Loader {
     /// With nothing loaded.
     pub fn new(host: &Arc<Host>) -> Self {
-        Self { host: Arc::clone(host), modules: HashMap::new() }
+        Self { host: Arc::clone(host), modules: Once::new(), files: Once::new() }
     }
 
     /// A version of the registry: fetched, compiled off the hot path, tried with its own samples and configured.
     pub async fn fit(
-        &mut self,
+        &self,
         registry: &Modules,
         record: &Record,
         settings: &transform::Settings,
     ) -> Result<Fitted, Arc<FitError>> {
-        let module = if let Some(known) = self.modules.get(&record.digest) {
-            known.clone()
-        } else {
-            let loaded = self.load(registry, record).await.map_err(Arc::new);
-            self.modules.insert(record.digest.clone(), loaded.clone());
-            loaded
-        };
+        let load = async || self.load(registry, record).await.map_err(Arc::new);
+        let module = self.modules.get_or(record.digest.clone(), load).await?;
         let (digest, version) = (record.digest.clone(), Some(record.version.clone()));
-        self.configure(module?, digest, version, settings).await.map_err(Arc::new)
+        self.configure(module, digest, version, settings).await.map_err(Arc::new)
     }
 
     async fn load(&self, registry: &Modules, record: &Record) -> Result<Module, FitError> {
@@ -101,16 +125,24 @@ impl Loader {
         Err(format!("it ends as {:?}, not as the sample expects", outcome.word()))
     }
 
-    /// The bytes of a file under a name.
+    /// A module's file, under its name without the ending.
     pub async fn fit_file(
         &self,
-        name: &str,
-        bytes: Bytes,
+        path: &Path,
         settings: &transform::Settings,
-    ) -> Result<Fitted, FitError> {
+    ) -> Result<Fitted, Arc<FitError>> {
+        let load = async || self.load_file(path).await.map_err(Arc::new);
+        let (module, digest) = self.files.get_or(path.to_owned(), load).await?;
+        self.configure(module, digest, None, settings).await.map_err(Arc::new)
+    }
+
+    async fn load_file(&self, path: &Path) -> Result<(Module, Digest), FitError> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let bytes = tokio::fs::read(path).await;
+        let bytes =
+            bytes.map_err(|error| FitError::Unreadable { path: path.to_owned(), kind: error.kind() })?;
         let digest = Digest::of(&bytes);
-        let module = self.host.load_in_background(name, bytes).await?;
-        self.configure(module, digest, None, settings).await
+        Ok((self.host.load_in_background(&name, bytes.into()).await?, digest))
     }
 
     async fn configure(

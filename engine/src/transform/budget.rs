@@ -1,43 +1,54 @@
-//! Who may go on after its free time. A call runs where it is for [`FREE_TICKS`]; from then on it needs a core of the
-//! few that all such calls share, and asks for it anew each [`SLICE_TICKS`], behind everybody who waits.
+//! Who may go on. A call runs where it is for [`FREE_SLICES`], and lets others go first after each; from then on, or from
+//! its beginning where its step has worked much lately, it needs a core of the few that all such calls share
+//! ([`super::cores`]), and asks for it anew after each slice, behind every step that has worked less.
 //!
-//! Each step has one turn in that queue, so a step with a hundred spinning calls gets no more than one with a single
-//! slow one. Waiting counts for the call's own time-out: nobody waits here for longer than that.
+//! Waiting counts for the call's own time-out: nobody waits here for longer than that.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use wasmtime::UpdateDeadline;
 
+use super::cores::{Account, Core, Cores, Place};
+use super::stretch::Stretch;
 use super::ticker::Ticker;
 
-/// Free time of a call, in ticks of a millisecond.
-const FREE_TICKS: u64 = 10;
+/// How long a call runs before it lets others go first, in ticks of a millisecond. Short, because what waits for the same
+/// thread is mostly done in a hundredth of that.
+const SLICE_TICKS: u64 = 2;
 
-/// Free time of a call of a step that has another call beyond it just now: a hundred spinning calls at once would
-/// else take a second from the threads that serve everybody.
-const FREE_TICKS_CROWDED: u64 = 2;
+/// Slices that a call has for free.
+const FREE_SLICES: u32 = 5;
 
-/// How long a call keeps a core before it asks again, in ticks.
-const SLICE_TICKS: u64 = 10;
-
-/// Slices after which a call lets the next one of its own step go first.
-const TURN_SLICES: u32 = 10;
+/// Slices after which a call lets the next one of its own step go first: if all took turns, none would be in time.
+const TURN_SLICES: u32 = 50;
 
 /// The place of one step in the queue for the shared cores.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
-    cores: Arc<Semaphore>,
-    turn: Arc<Semaphore>,
+    cores: Arc<Cores>,
+    account: Arc<Account>,
     ticker: Arc<Ticker>,
 }
 
 impl Queue {
-    /// The queue of a step. `cores` is shared by all steps and has one permit for each core.
-    pub(super) fn new(cores: Arc<Semaphore>, ticker: Arc<Ticker>) -> Self {
-        Self { cores, turn: Arc::new(Semaphore::new(1)), ticker }
+    /// The queue of a step. `cores` is shared by all steps.
+    pub(super) fn new(cores: Arc<Cores>, ticker: Arc<Ticker>) -> Self {
+        Self { cores, account: Arc::default(), ticker }
+    }
+
+    fn wait(&self, place: Place) -> oneshot::Receiver<Core> {
+        self.cores.wait(&self.account, place)
+    }
+
+    /// Does what belongs to a call and can't be interrupted, on the step's account.
+    pub(super) fn work<T>(&self, work: impl FnOnce() -> T) -> T {
+        let stretch = Stretch::begin();
+        let done = work();
+        self.cores.charge(&self.account, stretch.worked(), true);
+        done
     }
 }
 
@@ -50,9 +61,10 @@ pub(super) struct Meter {
 
 #[derive(Debug, Default)]
 struct Held {
-    turn: Option<OwnedSemaphorePermit>,
-    core: Option<OwnedSemaphorePermit>,
-    /// Slices since the turn was taken.
+    core: Option<Core>,
+    /// Whether it has had a core since this was asked last.
+    had_core: bool,
+    /// Slices of this call so far.
     slices: u32,
     /// Whether the call waits in the queue, and not for something else.
     queued: bool,
@@ -63,43 +75,55 @@ impl Meter {
         Arc::new(Self { queue, held: Mutex::new(Held::default()) })
     }
 
-    /// Ticks that a call that begins now runs for free.
-    pub(super) fn free_ticks(&self) -> u64 {
-        let crowded = self.queue.turn.available_permits() == 0;
-        if crowded { FREE_TICKS_CROWDED } else { FREE_TICKS }
+    /// Ticks until [`Self::next_slice`] is asked for the first time.
+    pub(super) fn first_ticks() -> u64 {
+        SLICE_TICKS
     }
 
-    /// The answer to a deadline that has passed: get in line, then go on for a slice.
+    /// The answer to a deadline that has passed: let others go first, then go on for a slice.
     pub(super) fn next_slice(self: &Arc<Self>) -> UpdateDeadline {
         let meter = Arc::clone(self);
         meter.held().queued = true;
-        UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(async move { meter.wait().await }))
+        UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(async move { meter.next().await }))
     }
 
     /// Runs `call`, gives back what it holds when it waits for anything but the queue, and when it ends.
     pub(super) async fn run<F: Future>(&self, call: F) -> F::Output {
-        Run { meter: self, call: std::pin::pin!(call) }.await
+        Run { meter: self, call: std::pin::pin!(call), entry: None }.await
     }
 
-    async fn wait(&self) {
-        let turn = {
+    async fn next(&self) {
+        let (slices, core) = {
             let mut held = self.held();
-            held.core = None;
-            held.slices += 1;
-            let turn = held.turn.take();
-            if held.slices <= TURN_SLICES { turn } else { None }
+            held.slices = held.slices.saturating_add(1);
+            (held.slices, held.core.take())
         };
+        let goes_on = core.is_some() && !slices.is_multiple_of(TURN_SLICES);
+        drop(core);
         tokio::task::yield_now().await;
-        let (turn, slices) = match turn {
-            Some(turn) => (turn, None),
-            None => (permit(&self.queue.turn).await, Some(0)),
-        };
-        let core = permit(&self.queue.cores).await;
+        if slices >= FREE_SLICES || !self.queue.cores.is_free(&self.queue.account) {
+            let place = if goes_on { Place::Front } else { Place::Back };
+            let core = self.queue.wait(place).await.expect(SERVED);
+            self.take(core);
+        }
+        self.held().queued = false;
+    }
+
+    fn take(&self, core: Core) {
         let mut held = self.held();
-        held.turn = Some(turn);
         held.core = Some(core);
-        held.slices = slices.unwrap_or(held.slices);
-        held.queued = false;
+        held.had_core = true;
+    }
+
+    /// Puts what the call has just worked on its step's account.
+    fn charge(&self, stretch: Stretch) {
+        let for_free = {
+            let mut held = self.held();
+            let has_core = held.core.is_some();
+            !std::mem::replace(&mut held.had_core, has_core)
+        };
+        let Queue { cores, account, .. } = &self.queue;
+        cores.charge(account, stretch.worked(), for_free);
     }
 
     fn release(&self) {
@@ -111,21 +135,43 @@ impl Meter {
     }
 }
 
-async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(semaphore).acquire_owned().await.expect("nothing closes this semaphore")
-}
+const SERVED: &str = "a call that waits is only taken out of its line with a core for it";
 
 struct Run<'a, F> {
     meter: &'a Meter,
     call: Pin<&'a mut F>,
+    /// The place in the queue of a call that isn't free to begin.
+    entry: Option<oneshot::Receiver<Core>>,
+}
+
+impl<F> Run<'_, F> {
+    /// Waits for a core where the call can't go on without.
+    fn poll_entry(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Queue { cores, account, .. } = &self.meter.queue;
+        let waits_or_has = {
+            let held = self.meter.held();
+            held.queued || held.core.is_some()
+        };
+        if waits_or_has || (self.entry.is_none() && cores.is_free(account)) {
+            return Poll::Ready(());
+        }
+        let entry = self.entry.get_or_insert_with(|| self.meter.queue.wait(Place::Back));
+        let core = ready!(Pin::new(entry).poll(cx)).expect(SERVED);
+        self.entry = None;
+        self.meter.take(core);
+        Poll::Ready(())
+    }
 }
 
 impl<F: Future> Future for Run<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        ready!(self.poll_entry(cx));
         self.meter.queue.ticker.note_call();
+        let stretch = Stretch::begin();
         let polled = self.call.as_mut().poll(cx);
+        self.meter.charge(stretch);
         if polled.is_ready() || !self.meter.held().queued {
             self.meter.release();
         }

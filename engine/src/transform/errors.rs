@@ -1,8 +1,7 @@
 //! Why a host can't start, a module can't be loaded, a step can't be configured, and what a broken call becomes.
 
+use std::path::PathBuf;
 use std::time::Duration;
-
-use super::metadata::MetadataError;
 
 use crate::model::fault::{Code, Fault, Reason, Stage, Whose};
 use crate::model::size;
@@ -25,13 +24,31 @@ pub enum HostError {
         #[source]
         source: wasmtime::Error,
     },
-    /// The thread that interrupts guests can't start.
-    #[error("the thread that interrupts transforms can't start")]
-    Ticker(#[source] std::io::Error),
+    /// A thread of the sandbox can't start.
+    #[error("the threads that interrupt transforms and end unused ones can't start")]
+    Thread(#[source] std::io::Error),
+    /// There is no place for native code on its way into the sandbox.
+    #[error("no folder for native code can be made in {}; name another place in TMPDIR", std::env::temp_dir().display())]
+    Folder(#[source] std::io::Error),
+    /// The folder for native code that was named isn't safe.
+    #[error("[cache] folder {} can't be used: {why}", .folder.display())]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it, and how to mend it.
+        why: String,
+    },
+}
+
+impl HostError {
+    /// Whether it is the settings that have to be mended.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Settings(_) | Self::Cache { .. })
+    }
 }
 
 /// Why bytes are no module that can be used. Each text says what was found and how to mend it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum ModuleError {
     /// More bytes than a module may have.
     #[error("module {name} is {bytes} bytes, the limit is {}; strip debug information or build for size", size::text(*.max as u64))]
@@ -49,7 +66,7 @@ pub enum ModuleError {
         /// The module.
         name: String,
         /// What it is instead.
-        found: &'static str,
+        found: String,
     },
     /// Native code, however it was made.
     #[error(
@@ -76,7 +93,7 @@ pub enum ModuleError {
         /// What is in the way.
         problem: String,
         /// How to mend it, after `; `.
-        hint: &'static str,
+        hint: String,
     },
     /// The bytes are no valid component.
     #[error("module {name} doesn't compile: {problem}")]
@@ -94,7 +111,7 @@ pub enum ModuleError {
         /// What it imports beyond the contract and WASI 0.2.
         imports: Vec<String>,
         /// The build flags that help.
-        hint: &'static str,
+        hint: String,
     },
     /// It exports no handler of this contract.
     #[error(
@@ -122,8 +139,74 @@ pub enum ModuleError {
         /// The module.
         name: String,
         /// What is wrong.
-        problem: MetadataError,
+        problem: String,
     },
+    /// It takes too long to compile.
+    #[error(
+        "module {name} took longer than {} {clock} to compile; build it for size, split it up, or raise \
+         limits.compile_time in hookmill.toml",
+        humantime::format_duration(*.limit)
+    )]
+    CompileTime {
+        /// The module.
+        name: String,
+        /// How long it may take.
+        limit: Duration,
+        /// By which clock.
+        clock: String,
+    },
+    /// It needs too much memory to compile.
+    #[error(
+        "module {name} needs more memory than limits.compile_memory = {:?} to compile, or a deeper stack than there \
+         is; build it for size, split it up, or raise the limit in hookmill.toml",
+        size::text(*.limit_bytes)
+    )]
+    CompileMemory {
+        /// The module.
+        name: String,
+        /// How much it may need, in bytes.
+        limit_bytes: u64,
+    },
+    /// The compiler's process ended, and no limit of ours explains it.
+    #[error(
+        "the compiler ended before module {name} was done: {how}; try again, and if it comes again, see whether the \
+         machine is short of memory"
+    )]
+    CompilerEnded {
+        /// The module.
+        name: String,
+        /// The signal or the exit code.
+        how: String,
+    },
+    /// The compiler can't be used, whatever the module.
+    #[error("module {name} can't be compiled now: {problem}")]
+    Compiler {
+        /// The module.
+        name: String,
+        /// What is in the way, and how to mend it.
+        problem: String,
+    },
+}
+
+impl ModuleError {
+    /// Whether the same bytes may be fine another time: what is wrong is not in them.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::CompilerEnded { .. } | Self::Compiler { .. } => true,
+            Self::TooLarge { .. }
+            | Self::NotWasm { .. }
+            | Self::Precompiled { .. }
+            | Self::NoContract { .. }
+            | Self::Encode { .. }
+            | Self::Compile { .. }
+            | Self::Imports { .. }
+            | Self::NoHandler { .. }
+            | Self::Contract { .. }
+            | Self::Metadata { .. }
+            | Self::CompileTime { .. }
+            | Self::CompileMemory { .. } => false,
+        }
+    }
 }
 
 /// Why a step can't be configured.
@@ -170,8 +253,8 @@ pub(super) enum Broken {
     Return { problem: String, output_bytes: u64 },
     /// `limits.memory` of the process is used up.
     HostMemory { limit_bytes: u64 },
-    /// `limits.instances` of the process are in use.
-    HostInstances { instances: u32, after: Duration },
+    /// `limits.instances` of the process are in use, or this subscription's part of them.
+    HostInstances { instances: u32, own: u32, after: Duration },
     /// The sandbox could not make an instance.
     Sandbox(String),
     /// The settings that were fine at load are refused now.
@@ -196,11 +279,13 @@ impl Broken {
                 size::text(*output_bytes)
             ),
             Self::HostMemory { limit_bytes } => format!(
-                "all transforms together use limits.memory = {:?}; raise it in hookmill.toml",
+                "no memory was free for it: all transforms together may use limits.memory = {:?}, and a subscription no \
+                 more than it leaves to others; raise it in hookmill.toml",
                 size::text(*limit_bytes)
             ),
-            Self::HostInstances { instances, after } => format!(
-                "none of limits.instances = {instances} was free within {after:?}; raise it in hookmill.toml"
+            Self::HostInstances { instances, own, after } => format!(
+                "none of limits.instances = {instances} was free for it within {after:?} (at work for its subscription: \
+                 {own}; it may have as many as it leaves to others); raise it in hookmill.toml"
             ),
             Self::Sandbox(text) => format!("no instance could be made: {text}"),
             Self::Settings(text) => format!("a new instance refuses the settings: {text}"),

@@ -1,52 +1,54 @@
-//! The sandbox of the process: compiler, pool of instances, memory, cores, and the clock that interrupts.
+//! The sandbox of the process: modules, pool of instances, memory, cores, and the clock that interrupts.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::thread;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::Linker;
+use bytes::Bytes;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::budget::Queue;
+use super::compile;
+use super::cores::Cores;
 use super::errors::{HostError, ModuleError};
-use super::instance::{self, State};
+use super::idle::{Idle, Idles, Sweeper};
+use super::instance;
 use super::limiter::{MemoryBudget, TABLE_ELEMENTS_MAX};
-use super::module::{self, Compiled, Module};
+use super::module::{Loader, Module};
+use super::places::{Place, Places};
 use super::settings::HostSettings;
-use super::step::Idle;
+use super::share::{Share, Shares};
+use super::shelf::Shelf;
 use super::ticker::Ticker;
 use crate::model::Clock;
 
 /// Largest linear memory that any instance can have.
 pub(super) const MEMORY_BYTES_MAX: u64 = 4 << 30;
 
-/// Core instances in one component: one made by componentize-py has 38.
+/// Most core instances in one component: one made by componentize-py has 38.
 const CORE_INSTANCES: u32 = 40;
 
-/// Compiled modules that are kept though no step uses them, so that a reload needn't compile again.
-const UNUSED_MODULES_MAX: usize = 16;
+/// Most that an instance takes beside its memory and its tables, all its core instances together: globals above all,
+/// which nothing else counts. One made by componentize-py takes 411 KiB.
+const INSTANCE_BYTES_MAX: usize = 1 << 20;
 
-/// One for the process. Dropping it ends its thread.
+/// Idle instances up to which a new step keeps the one that its settings were tried with.
+const WARM_MAX: u32 = 64;
+
+/// One for the process. Dropping it ends its threads.
 pub struct Host {
     settings: HostSettings,
-    engine: Engine,
-    linker: Linker<State>,
-    /// By digest. Locked while compiling: compilers take half a gigabyte, so one at a time.
-    modules: Mutex<HashMap<Arc<str>, Arc<Compiled>>>,
+    loader: Arc<Loader>,
     memory: Arc<MemoryBudget>,
-    live: Arc<Semaphore>,
-    /// Calls that wait for a place among the live instances.
-    waiting: AtomicUsize,
-    /// The idle instances of every step.
-    idle: Mutex<Vec<Weak<Idle>>>,
-    /// What calls beyond their free time share: one core less than there are.
-    cores: Arc<Semaphore>,
+    places: Arc<Places>,
+    idles: Arc<Idles>,
+    shares: Shares,
+    /// What calls beyond their free time share.
+    cores: Arc<Cores>,
     ticker: Arc<Ticker>,
     /// What guests are told when they ask for the time.
     clock: Clock,
+    _sweeper: Sweeper,
 }
 
 impl Host {
@@ -62,56 +64,53 @@ impl Host {
         }
         let instances = settings.instances;
         let sandbox = |source| HostError::Sandbox { instances, source };
-        let engine = Engine::new(&config(instances)).map_err(sandbox)?;
+        let shelf = Shelf::new().map_err(HostError::Folder)?;
+        let mut config = config(instances);
+        config.cache(Some(shelf.cache()));
+        let engine = Engine::new(&config).map_err(sandbox)?;
         let linker = instance::linker(&engine).map_err(sandbox)?;
-        let ticker = Arc::new(Ticker::start(&engine).map_err(HostError::Ticker)?);
+        let ticker = Arc::new(Ticker::start(&engine).map_err(HostError::Thread)?);
+        let idles = Arc::new(Idles::default());
+        let sweeper = Sweeper::start(&idles, settings.idle).map_err(HostError::Thread)?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Arc::new(Self {
-            engine,
-            linker,
-            modules: Mutex::default(),
-            memory: Arc::new(MemoryBudget::new(settings.memory_bytes)),
-            live: Arc::new(Semaphore::new(instances as usize)),
-            waiting: AtomicUsize::new(0),
-            idle: Mutex::default(),
-            cores: Arc::new(Semaphore::new((cores - 1).max(1))),
+            loader: Arc::new(Loader::new(engine, linker, shelf, &settings)?),
+            memory: Arc::new(MemoryBudget::new(settings.memory_bytes, Arc::clone(&idles))),
+            places: Arc::new(Places::new(instances, Arc::clone(&idles))),
+            idles,
+            shares: Shares::default(),
+            cores: Arc::new(Cores::new(cores)),
             ticker,
             clock,
+            _sweeper: sweeper,
             settings,
         }))
     }
 
-    /// Compiles a component, or a core module built with wit-bindgen. The same bytes are compiled once. Takes seconds
-    /// for JavaScript and Python: inside a runtime use [`Host::load_in_background`].
+    /// Compiles a component, or a core module built with wit-bindgen. The same bytes are compiled once, and not at all
+    /// where their native code was kept. Takes seconds for JavaScript and Python: inside a runtime use
+    /// [`Host::load_in_background`].
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
-        let max = self.settings.module_bytes_max;
-        if bytes.len() > max {
-            return Err(ModuleError::TooLarge { name: name.to_owned(), bytes: bytes.len(), max });
-        }
-        let digest = module::digest(bytes);
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(compiled) = modules.get(&digest) {
-            return Ok(Module::new(name, Arc::clone(compiled)));
-        }
-        let compiled = module::compile(&self.engine, &self.linker, name, bytes, Arc::clone(&digest))?;
-        let compiled = Arc::new(compiled);
-        let unused = modules.values().filter(|module| Arc::strong_count(module) == 1).count();
-        if unused >= UNUSED_MODULES_MAX {
-            modules.retain(|_, module| Arc::strong_count(module) > 1);
-        }
-        modules.insert(digest, Arc::clone(&compiled));
-        Ok(Module::new(name, compiled))
+        let bytes = Bytes::copy_from_slice(bytes);
+        let load = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| ModuleError::Compiler {
+                name: name.to_owned(),
+                problem: format!("no thread can be started: {error}"),
+            })?;
+            runtime.block_on(self.loader.load(name, bytes))
+        };
+        // On a thread of its own: the caller's may belong to a runtime, which allows no second one.
+        thread::scope(|scope| scope.spawn(load).join().expect("loading doesn't panic"))
     }
 
-    /// [`Host::load`] on a thread for blocking work.
+    /// [`Host::load`] without blocking. Dropping the future ends the compiler.
     pub async fn load_in_background(
         self: &Arc<Self>,
         name: &str,
         bytes: bytes::Bytes,
     ) -> Result<Module, ModuleError> {
-        let (host, name) = (Arc::clone(self), name.to_owned());
-        let load = tokio::task::spawn_blocking(move || host.load(&name, &bytes));
-        load.await.expect("loading doesn't panic, and nobody aborts it")
+        self.loader.load(name, bytes).await
     }
 
     /// The limits of the process.
@@ -127,57 +126,31 @@ impl Host {
         Arc::clone(&self.memory)
     }
 
-    /// A new step's place in the queue for the shared cores.
-    pub(super) fn queue(&self) -> Queue {
-        Queue::new(Arc::clone(&self.cores), Arc::clone(&self.ticker))
+    /// A subscription's part of everything.
+    pub(super) fn share(&self, owner: &Arc<str>) -> Arc<Share> {
+        let queue = || Queue::new(Arc::clone(&self.cores), Arc::clone(&self.ticker));
+        self.shares.of(owner, || Share::new(queue()))
     }
 
-    /// Makes the idle instances of a step known, so that others can have their places.
-    pub(super) fn register(&self, idle: &Arc<Idle>) {
-        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|idle| idle.strong_count() > 0);
-        all.push(Arc::downgrade(idle));
+    /// The idle instances of a new step.
+    pub(super) fn idles(&self) -> Arc<Idle> {
+        self.idles.add()
     }
 
-    /// A place for one more instance; if there is none, that of an idle one. Waits as long as all are at work.
-    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
-        if let Ok(place) = Arc::clone(&self.live).try_acquire_owned() {
-            return place;
-        }
-        let _waiting = Waiting::new(&self.waiting);
-        self.evict();
-        Arc::clone(&self.live).acquire_owned().await.expect("nothing closes this semaphore")
+    /// Whether so few instances are idle that one more is no matter.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.places.idle() < WARM_MAX.min(self.settings.instances)
     }
 
-    /// Gives a place to somebody who waits for one. To be called when an instance has become idle.
-    pub(super) fn serve_waiting(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.evict();
-        }
+    /// A place for one more instance; if there is none, that of an idle one. Waits as long as all are at work, or as
+    /// many as the subscription may have.
+    pub(super) async fn place(&self, share: &Arc<Share>) -> Place {
+        self.places.take(share).await
     }
 
-    /// Ends one idle instance, of the step that has most of them.
-    pub(super) fn evict(&self) {
-        let all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = all.iter().filter_map(Weak::upgrade).max_by_key(|idle| idle.len());
-        drop(all);
-        drop(most.and_then(|idle| idle.take()));
-    }
-}
-
-/// One of those that wait; no longer when dropped, be it that the call was given up.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+    /// Gives places to those who wait for one. To be called when an instance has become idle.
+    pub(super) fn make_room(&self) {
+        self.places.make_room();
     }
 }
 
@@ -195,12 +168,13 @@ fn config(instances: u32) -> Config {
         .total_memories(instances.saturating_mul(2))
         .total_tables(instances.saturating_mul(4))
         .total_stacks(instances)
-        .max_core_instances_per_component(64)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
         .max_memories_per_component(2)
         .max_tables_per_component(4)
         .max_memory_size(usize::try_from(MEMORY_BYTES_MAX).unwrap_or(usize::MAX))
         .table_elements(TABLE_ELEMENTS_MAX);
-    let mut config = Config::new();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).epoch_interruption(true);
+    let mut config = compile::config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }

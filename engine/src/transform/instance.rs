@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -11,9 +10,11 @@ use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiVie
 use super::bindings::exports::hookmill::transform::handler;
 use super::bindings::hookmill::transform::{clock, log, types};
 use super::bindings::{Transform, TransformPre};
-use super::budget::{Meter, Queue};
+use super::budget::Meter;
 use super::errors::{Broken, guest_text};
 use super::limiter::{Limiter, MemoryBudget, Refused, TABLE_ELEMENTS_MAX};
+use super::places::Place;
+use super::share::Share;
 use super::watch::Watch;
 use crate::model::{Clock, Timestamp};
 
@@ -41,7 +42,8 @@ pub(super) struct Limits {
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) memory_bytes: u64,
     pub(super) output_bytes: u64,
-    pub(super) queue: Queue,
+    /// The subscription's part of cores, places and memory.
+    pub(super) share: Arc<Share>,
     pub(super) clock: Clock,
     /// Who looks on, if anybody does.
     pub(super) watch: Option<Watch>,
@@ -66,6 +68,13 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State
     Transform::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     Ok(linker)
+}
+
+impl State {
+    /// What the guest holds of WASI.
+    fn wasi_resources(&mut self) -> usize {
+        self.wasi.as_mut().map_or(0, |wasi| wasi.1.iter_mut().count())
+    }
 }
 
 impl log::Host for State {
@@ -140,8 +149,8 @@ pub(super) struct Instance {
     limits: Limits,
     calls: u32,
     worn_at_bytes: u64,
-    /// Its place among `limits.instances`.
-    _live: OwnedSemaphorePermit,
+    /// Its place among `limits.instances`. Dropped after the store: until then the pool has no room for another one.
+    place: Place,
 }
 
 impl Instance {
@@ -150,10 +159,11 @@ impl Instance {
         module: Arc<str>,
         pre: &TransformPre<State>,
         limits: Limits,
-        live: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Self, Broken> {
-        let meter = Meter::new(limits.queue.clone());
-        let limiter = Limiter::new(Arc::clone(&limits.memory), limits.memory_bytes);
+        let meter = Meter::new(limits.share.queue.clone());
+        let limiter =
+            Limiter::new(Arc::clone(&limits.memory), Arc::clone(&limits.share), limits.memory_bytes);
         let log_bytes_left = LOG_BYTES_MAX;
         let state = State {
             module,
@@ -170,13 +180,13 @@ impl Instance {
         store.epoch_deadline_callback(|store| Ok(store.data().meter.next_slice()));
         let fuel = limits.output_bytes.saturating_add(RETURN_OVERHEAD_BYTES);
         store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
-        store.set_epoch_deadline(meter.free_ticks());
+        store.set_epoch_deadline(Meter::first_ticks());
         let started = meter.run(pre.instantiate_async(&mut store)).await;
         let guest = match started {
             Ok(guest) => guest,
             Err(error) => return Err(broken(&mut store, &limits, &error, Doing::Starting)),
         };
-        Ok(Self { store, guest, meter, limits, calls: 0, worn_at_bytes: 0, _live: live })
+        Ok(Self { store, guest, meter, limits, calls: 0, worn_at_bytes: 0, place })
     }
 
     /// Hands the settings over. The inner error is the guest's own.
@@ -204,13 +214,27 @@ impl Instance {
         answer.map_err(|error| self.broken(&error))
     }
 
-    /// Whether it has done its work: too many calls, or more memory than it should come to need.
-    pub(super) fn is_worn(&self) -> bool {
-        self.calls >= CALLS_MAX || self.store.data().limiter.used_bytes() > self.worn_at_bytes
+    /// Whether it has done its work: too many calls, or more memory or handles than it should come to need.
+    pub(super) fn is_worn(&mut self) -> bool {
+        self.calls >= CALLS_MAX
+            || self.store.data().limiter.used_bytes() > self.worn_at_bytes
+            || self.store.data_mut().wasi_resources() > WASI_RESOURCES_MAX / 2
+    }
+
+    /// It has nothing to do: its place and its memory count as free.
+    pub(super) fn rest(&mut self) {
+        self.place.rest();
+        self.store.data_mut().limiter.set_idle(true);
+    }
+
+    /// It is needed again.
+    pub(super) fn work(&mut self) {
+        self.place.work();
+        self.store.data_mut().limiter.set_idle(false);
     }
 
     fn begin(&mut self) {
-        self.store.set_epoch_deadline(self.meter.free_ticks());
+        self.store.set_epoch_deadline(Meter::first_ticks());
         let state = self.store.data_mut();
         state.log_bytes_left = LOG_BYTES_MAX;
         // A refusal that the guest survived in an earlier call explains nothing that happens in this one.

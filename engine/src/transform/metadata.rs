@@ -157,7 +157,12 @@ struct RawLimits {
 
 /// What the module in these bytes says about itself, if it says anything. For components and core modules.
 pub fn read(bytes: &[u8]) -> Result<Option<Metadata>, MetadataError> {
-    sections::find(bytes, SECTION)?.map(Metadata::parse).transpose()
+    section(bytes)?.map(Metadata::parse).transpose()
+}
+
+/// The same as it is written, unchecked.
+pub(super) fn section(bytes: &[u8]) -> Result<Option<&[u8]>, MetadataError> {
+    Ok(sections::find(bytes, SECTION)?)
 }
 
 /// The module with this metadata in it, in place of what it said before. `json` is checked by whoever made it a

@@ -1,19 +1,26 @@
-//! From bytes to a [`Module`]: what they are, made a component if need be, imports and exports checked, compiled.
+//! A module that can be run, and how it is got from its bytes: from those that are loaded already, from the kept native
+//! code, or from the compiler.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
-use wit_component::ComponentEncoder;
 
 use super::bindings::TransformPre;
-use super::errors::{ModuleError, guest_text};
-use super::imports;
+use super::code::{Codes, Unloaded};
+use super::compile::{self, Compiler, Facts};
+use super::errors::{HostError, ModuleError, guest_text};
 use super::instance::State;
-use super::metadata::{self, Metadata, MetadataError};
+use super::metadata::Metadata;
+use super::settings::HostSettings;
+use super::shelf::Shelf;
+
+/// Loaded modules that are kept though no step uses them, so that a reload needn't load them again.
+const UNUSED_MODULES_MAX: usize = 16;
 
 /// A compiled module under the name it goes by. Cheap to clone.
 #[derive(Clone)]
@@ -24,15 +31,16 @@ pub struct Module {
 }
 
 /// What was compiled; shared by all names for the same bytes.
-pub(super) struct Compiled {
+struct Compiled {
     /// `sha256:` and 64 hex digits over the bytes as they were given.
-    pub(super) digest: Arc<str>,
-    pub(super) pre: TransformPre<State>,
-    pub(super) metadata: Option<Metadata>,
+    digest: Arc<str>,
+    facts: Facts,
+    metadata: Option<Metadata>,
+    pre: TransformPre<State>,
 }
 
 impl Module {
-    pub(super) fn new(name: &str, compiled: Arc<Compiled>) -> Self {
+    fn new(name: &str, compiled: Arc<Compiled>) -> Self {
         let label = format!("{name}@{}", compiled.digest).into();
         Self { name: name.into(), label, compiled }
     }
@@ -50,6 +58,11 @@ impl Module {
     /// `name@sha256:…`.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What it imports and exports, and how long it took to compile.
+    pub fn facts(&self) -> &Facts {
+        &self.compiled.facts
     }
 
     /// What it says about itself.
@@ -82,110 +95,134 @@ impl fmt::Debug for Module {
     }
 }
 
+/// Loads modules. The same bytes are compiled once.
+pub(super) struct Loader {
+    engine: Engine,
+    linker: Linker<State>,
+    compiler: Compiler,
+    codes: Codes,
+    /// By digest.
+    modules: Mutex<HashMap<Arc<str>, Arc<Compiled>>>,
+    module_bytes_max: usize,
+}
+
+impl Loader {
+    pub(super) fn new(
+        engine: Engine,
+        linker: Linker<State>,
+        shelf: Shelf,
+        settings: &HostSettings,
+    ) -> Result<Self, HostError> {
+        let key = compile::key(&engine);
+        let codes = Codes::open(&settings.cache, &key, shelf)?;
+        let compiler = Compiler::new(settings.compile.clone(), key);
+        let module_bytes_max = settings.module_bytes_max;
+        Ok(Self { engine, linker, compiler, codes, modules: Mutex::default(), module_bytes_max })
+    }
+
+    /// Loads, on a runtime with I/O. Dropping the future ends the compiler.
+    pub(super) async fn load(self: &Arc<Self>, name: &str, bytes: Bytes) -> Result<Module, ModuleError> {
+        let max = self.module_bytes_max;
+        if bytes.len() > max {
+            return Err(ModuleError::TooLarge { name: name.to_owned(), bytes: bytes.len(), max });
+        }
+        let whole = bytes.clone();
+        let digest = blocking(move || digest(&whole)).await;
+        if let Some(compiled) = self.ready(name, &digest, &bytes).await? {
+            return Ok(Module::new(name, compiled));
+        }
+        let _turn = self.compiler.turn().await;
+        // Somebody else may have compiled it meanwhile.
+        if let Some(compiled) = self.ready(name, &digest, &bytes).await? {
+            return Ok(Module::new(name, compiled));
+        }
+        let (component, facts) = self.compile(name, &digest, &bytes).await?;
+        let compiled = self.keep(name, &digest, &component, facts)?;
+        Ok(Module::new(name, compiled))
+    }
+
+    /// What is loaded, or can be without compiling.
+    async fn ready(
+        self: &Arc<Self>,
+        name: &str,
+        digest: &Arc<str>,
+        bytes: &Bytes,
+    ) -> Result<Option<Arc<Compiled>>, ModuleError> {
+        if let Some(compiled) = self.modules().get(digest) {
+            return Ok(Some(Arc::clone(compiled)));
+        }
+        let (loader, of, module) = (Arc::clone(self), Arc::clone(digest), bytes.clone());
+        let found = blocking(move || loader.codes.find(&loader.engine, &of, &module)).await;
+        found.map(|(component, facts)| self.keep(name, digest, &component, facts)).transpose()
+    }
+
+    async fn compile(
+        self: &Arc<Self>,
+        name: &str,
+        digest: &Arc<str>,
+        bytes: &Bytes,
+    ) -> Result<(Component, Facts), ModuleError> {
+        let unusable = |problem| ModuleError::Compiler { name: name.to_owned(), problem };
+        let no_file = |error| {
+            unusable(format!(
+                "there is no place for its native code: {error}; free the disk or name a folder in [cache]"
+            ))
+        };
+        let draft = self.codes.draft().map_err(no_file)?;
+        let writer = draft.writer().map_err(no_file)?;
+        let (facts, made) = self.compiler.compile(name, bytes, &draft.workshop(), writer).await?;
+        let seconds = facts.compile_time.as_secs_f64();
+        tracing::debug!(module = name, %digest, seconds, code_bytes = made.code_bytes, "module compiled");
+        let (loader, digest, module) = (Arc::clone(self), Arc::clone(digest), bytes.clone());
+        let finished = blocking(move || {
+            let component = loader.codes.finish(&loader.engine, &digest, &module, draft, (&facts, made));
+            component.map(|component| (component, facts))
+        });
+        finished.await.map_err(|error| match error {
+            Unloaded::System(problem) => unusable(format!("its native code can't be loaded: {problem}")),
+            Unloaded::Unfit(error) => {
+                let problem = guest_text(format!("{error:#}"));
+                ModuleError::Compile { name: name.to_owned(), problem }
+            }
+        })
+    }
+
+    /// Keeps what was loaded, unless somebody was faster.
+    fn keep(
+        &self,
+        name: &str,
+        digest: &Arc<str>,
+        component: &Component,
+        facts: Facts,
+    ) -> Result<Arc<Compiled>, ModuleError> {
+        let pre = compile::check(&self.engine, &self.linker, name, component)?;
+        let metadata = facts.metadata.as_ref().map(|json| Metadata::parse(json.as_bytes())).transpose();
+        let metadata = metadata.map_err(|problem| {
+            let problem = guest_text(problem.to_string());
+            ModuleError::Metadata { name: name.to_owned(), problem }
+        })?;
+        let mut modules = self.modules();
+        let unused = modules.values().filter(|module| Arc::strong_count(module) == 1).count();
+        if unused >= UNUSED_MODULES_MAX {
+            modules.retain(|_, module| Arc::strong_count(module) > 1);
+        }
+        let compiled = modules
+            .entry(Arc::clone(digest))
+            .or_insert_with(|| Arc::new(Compiled { digest: Arc::clone(digest), facts, metadata, pre }));
+        Ok(Arc::clone(compiled))
+    }
+
+    fn modules(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Compiled>>> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// `sha256:` and the digest in hex.
-pub(super) fn digest(bytes: &[u8]) -> Arc<str> {
+fn digest(bytes: &[u8]) -> Arc<str> {
     format!("sha256:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))).into()
 }
 
-/// Compiles. Takes 0.1 s for a Rust guest and up to 30 s for a JavaScript or Python one.
-pub(super) fn compile(
-    engine: &Engine,
-    linker: &Linker<State>,
-    name: &str,
-    bytes: &[u8],
-    digest: Arc<str>,
-) -> Result<Compiled, ModuleError> {
-    let component = component_bytes(name, bytes)?;
-    let metadata = match metadata::read(bytes) {
-        Ok(metadata) => metadata,
-        // The compiler says better what is wrong with the file.
-        Err(MetadataError::Torn(_)) => None,
-        Err(problem) => return Err(ModuleError::Metadata { name: name.to_owned(), problem }),
-    };
-    let component = Component::from_binary(engine, &component).map_err(|error| {
-        let problem = chain(error.chain());
-        ModuleError::Compile { name: name.to_owned(), problem }
-    })?;
-    check_imports(engine, name, &component)?;
-    check_exports(engine, name, &component)?;
-    let contract = |error: wasmtime::Error| {
-        let problem = chain(error.chain());
-        ModuleError::Contract { name: name.to_owned(), problem }
-    };
-    let pre = linker.instantiate_pre(&component).and_then(TransformPre::new).map_err(contract)?;
-    Ok(Compiled { digest, pre, metadata })
-}
-
-/// What bytes are, by how they begin.
-fn component_bytes<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, ModuleError> {
-    let not_wasm = |found| Err(ModuleError::NotWasm { name: name.to_owned(), found });
-    // `detect_precompiled` knows wasmtime's own format; any other native code is no better.
-    if bytes.starts_with(b"\x7fELF") || Engine::detect_precompiled(bytes).is_some() {
-        return Err(ModuleError::Precompiled { name: name.to_owned() });
-    }
-    match bytes.get(..8) {
-        Some(b"\0asm\x01\0\0\0") => encode(name, bytes).map(Cow::Owned),
-        Some(b"\0asm\x0d\0\x01\0") => Ok(Cow::Borrowed(bytes)),
-        _ if bytes.starts_with(b"\0asm") => not_wasm("an encoding of a version that isn't known here"),
-        _ if bytes.is_empty() => not_wasm("the file is empty"),
-        _ if bytes.starts_with(b"version https://git-lfs") => {
-            not_wasm("a Git LFS pointer; run `git lfs pull`")
-        }
-        _ if bytes.trim_ascii_start().starts_with(b"(") => {
-            not_wasm("WebAssembly text; make it binary with `wasm-tools parse`")
-        }
-        _ => not_wasm("it doesn't begin with \\0asm"),
-    }
-}
-
-/// Makes a component of a core module that wit-bindgen left its component type in.
-fn encode(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    let refused = |error: &dyn fmt::Display, hint| {
-        let (name, problem) = (name.to_owned(), guest_text(error.to_string()));
-        ModuleError::Encode { name, problem, hint }
-    };
-    // What takes the contract out trusts the lengths of sections, and panics where one is longer than the file.
-    wasmparser::validate(bytes).map_err(|error| {
-        let problem = guest_text(error.to_string());
-        ModuleError::Compile { name: name.to_owned(), problem }
-    })?;
-    let (stripped, _) =
-        wit_component::metadata::decode(bytes).map_err(|error| refused(&chain(error.chain()), ""))?;
-    if stripped.is_none() {
-        return Err(ModuleError::NoContract { name: name.to_owned() });
-    }
-    let encoded = ComponentEncoder::default().validate(true).module(bytes).and_then(ComponentEncoder::encode);
-    encoded.map_err(|error| {
-        refused(&chain(error.chain()), "; Rust: build for wasm32-unknown-unknown, not wasm32-wasip1")
-    })
-}
-
-fn check_imports(engine: &Engine, name: &str, component: &Component) -> Result<(), ModuleError> {
-    let ty = component.component_type();
-    let names = ty.imports(engine).map(|(import, _)| import);
-    let unknown: Vec<String> = names.filter(|import| !imports::is_known(import)).map(str::to_owned).collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let hint = imports::hint(&unknown);
-    Err(ModuleError::Imports { name: name.to_owned(), imports: unknown, hint })
-}
-
-fn check_exports(engine: &Engine, name: &str, component: &Component) -> Result<(), ModuleError> {
-    if component.get_export_index(None, imports::HANDLER).is_some() {
-        return Ok(());
-    }
-    let ty = component.component_type();
-    let names: Vec<&str> = ty.exports(engine).map(|(export, _)| export).take(5).collect();
-    let found = if names.is_empty() {
-        ", nor anything else".to_owned()
-    } else {
-        format!(", but {}", names.join(", "))
-    };
-    Err(ModuleError::NoHandler { name: name.to_owned(), found: guest_text(found) })
-}
-
-/// An error and its causes in one line.
-fn chain<'a>(causes: impl Iterator<Item = &'a (dyn std::error::Error + 'static)>) -> String {
-    guest_text(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+/// Runs what takes milliseconds and more on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("it doesn't panic, and nobody aborts it")
 }

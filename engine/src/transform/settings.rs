@@ -1,6 +1,8 @@
 //! What can be set: for the process ([`HostSettings`]) and for one step ([`Settings`]).
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::Limits;
@@ -21,14 +23,83 @@ pub struct HostSettings {
     pub instances: u32,
     /// Most linear memory of all instances together, in bytes (`memory`).
     pub memory_bytes: u64,
+    /// How long an instance may have nothing to do before it is ended (`idle`).
+    pub idle: Duration,
     /// Largest module that is loaded, in bytes.
     pub module_bytes_max: usize,
+    /// How modules are compiled.
+    pub compile: Compile,
+    /// Where native code is kept.
+    pub cache: Cache,
 }
 
 impl Default for HostSettings {
     fn default() -> Self {
-        Self { instances: 1000, memory_bytes: 4 << 30, module_bytes_max: 64 << 20 }
+        Self {
+            instances: 1000,
+            memory_bytes: 4 << 30,
+            idle: Duration::from_mins(1),
+            module_bytes_max: 64 << 20,
+            compile: Compile::default(),
+            cache: Cache::default(),
+        }
     }
+}
+
+/// How modules are compiled, and what that may take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compile {
+    /// Most time of the processor for one module; by the clock on the wall it may be four times as much
+    /// (`compile_time`).
+    pub time: Duration,
+    /// Most memory for one module, in bytes (`compile_memory`).
+    pub memory_bytes: u64,
+    /// Who compiles.
+    pub by: Compiler,
+}
+
+impl Default for Compile {
+    fn default() -> Self {
+        let by = if cfg!(test) { Compiler::ThisProcess } else { Compiler::OwnProgram };
+        Self { time: Duration::from_mins(1), memory_bytes: 1 << 30, by }
+    }
+}
+
+/// Who compiles.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Compiler {
+    /// A child process of this program, which has to be `hookmill`.
+    OwnProgram,
+    /// A child process of this `hookmill`: for programs that use the library.
+    Program(PathBuf),
+    /// This process, without limits: only for modules that one trusts with it, in tests and fuzzing.
+    ThisProcess,
+}
+
+/// Where native code is kept from one start to the next (`[cache]` in `hookmill.toml`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cache {
+    /// The folder.
+    pub folder: CacheFolder,
+    /// Most that it holds, in bytes; what was used longest ago goes first. 0: nothing is kept.
+    pub bytes_max: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { folder: CacheFolder::None, bytes_max: 2 << 30 }
+    }
+}
+
+/// A folder for native code.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CacheFolder {
+    /// Nothing is kept.
+    None,
+    /// Where it usually is. If it can't be trusted, nothing is kept, with a warning.
+    Usual(PathBuf),
+    /// Named by somebody. If it can't be trusted, the host doesn't start.
+    Named(PathBuf),
 }
 
 /// Whether events share an instance.
@@ -55,6 +126,9 @@ pub struct Settings {
     pub output_bytes: u64,
     /// Whether events share an instance.
     pub isolation: Isolation,
+    /// The subscription that it is for. All steps of one share its part of cores, instances and memory; empty: the step
+    /// has a part of its own.
+    pub owner: Arc<str>,
     /// Which of the limits nobody has set.
     pub unset: Unset,
 }
@@ -95,6 +169,7 @@ impl Default for Settings {
             memory_bytes: 128 << 20,
             output_bytes: 4 << 20,
             isolation: Isolation::Instance,
+            owner: Arc::default(),
             unset: Unset::default(),
         }
     }

@@ -1,8 +1,7 @@
 //! One module with one subscription's settings: its idle instances, its calls, its verdicts.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bindings::exports::hookmill::transform::handler;
@@ -11,6 +10,7 @@ use super::convert;
 use super::errors::{Broken, ConfigureError, guest_text};
 use super::expect::Outcome;
 use super::host::{Host, MEMORY_BYTES_MAX};
+use super::idle::Idle;
 use super::instance::{Instance, Limits, SETUP_TIMEOUT};
 use super::module::Module;
 use super::settings::{Isolation, Settings};
@@ -40,7 +40,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// Makes a step, and its first instance, so that wrong settings are found before an event is.
+    /// Makes a step, and an instance of it, so that wrong settings are found before an event is. Where there are few
+    /// steps, the first event meets that instance; with many, they would only hold memory.
     pub async fn new(host: Arc<Host>, module: Module, settings: Settings) -> Result<Self, ConfigureError> {
         Self::make(host, module, settings, None).await
     }
@@ -73,12 +74,11 @@ impl Step {
             memory: host.memory(),
             memory_bytes: settings.memory_bytes,
             output_bytes: settings.output_bytes,
-            queue: host.queue(),
+            share: host.share(&settings.owner),
             clock: host.clock(),
             watch,
         };
-        let idle = Arc::new(Idle::new());
-        host.register(&idle);
+        let idle = host.idles();
         let configuration = settings.settings.to_string();
         let (timeout, isolation) = (settings.timeout, settings.isolation);
         let step = Self { host, module, configuration, timeout, isolation, limits, idle };
@@ -89,15 +89,31 @@ impl Step {
                 other => ConfigureError::Broken { module, problem: other.problem() },
             }
         })?;
-        step.keep(first);
+        if step.host.is_roomy() {
+            step.keep(first);
+        }
         Ok(step)
     }
 
     /// Runs one event. Takes at most [`Step::longest`]; dropping the future ends the guest.
     pub async fn apply(&self, event: &Event) -> Result<Verdict, Fault> {
         let mut instance = self.instance().await.map_err(|broken| self.broken(&broken))?;
-        let answer = self.call(&mut instance, event).await.map_err(|broken| self.broken(&broken))?;
-        self.keep(instance);
+        let answer = self.call(&mut instance, event).await;
+        // Reading a large answer and ending a large instance take longer than many a call.
+        self.limits.share.queue.work(|| match answer {
+            Ok(answer) => {
+                let verdict = self.verdict(answer, event);
+                self.keep(instance);
+                verdict
+            }
+            Err(broken) => {
+                drop(instance);
+                Err(self.broken(&broken))
+            }
+        })
+    }
+
+    fn verdict(&self, answer: Result<handler::Verdict, Failure>, event: &Event) -> Result<Verdict, Fault> {
         match answer {
             Ok(verdict) => convert::verdict(verdict, event, self.limits.output_bytes)
                 .map_err(|problem| self.bad_output(&problem)),
@@ -166,7 +182,7 @@ impl Step {
     async fn fresh(&self) -> Result<Instance, Broken> {
         let mut waiting = true;
         let setup = async {
-            let place = self.host.place().await;
+            let place = self.host.place(&self.limits.share).await;
             waiting = false;
             let (module, limits) = (self.module.shared_name(), self.limits.clone());
             let mut instance = Instance::start(module, self.module.pre(), limits, place).await?;
@@ -183,25 +199,22 @@ impl Step {
             }
             Err(_) if waiting => {
                 let instances = self.host.settings().instances;
-                Err(Broken::HostInstances { instances, after: SETUP_TIMEOUT })
+                let own = self.limits.share.working();
+                Err(Broken::HostInstances { instances, own, after: SETUP_TIMEOUT })
             }
             Err(_) => Err(Broken::Timeout { doing: "starting and configuring it", after: SETUP_TIMEOUT }),
         }
     }
 
     /// Keeps an instance for the next event, if it may be used again.
-    fn keep(&self, instance: Instance) {
+    fn keep(&self, mut instance: Instance) {
         if self.isolation == Isolation::Instance && !instance.is_worn() {
             self.idle.put(instance);
-            self.host.serve_waiting();
+            self.host.make_room();
         }
     }
 
     fn broken(&self, broken: &Broken) -> Fault {
-        if matches!(broken, Broken::HostMemory { .. }) {
-            // The memory of an idle instance may be what the next attempt needs.
-            self.host.evict();
-        }
         broken.fault(self.module.name())
     }
 
@@ -226,42 +239,5 @@ impl Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Step").field("module", &self.module.label()).finish_non_exhaustive()
-    }
-}
-
-/// Configured instances of one step that wait for an event. The one used last is used next: its memory is warm.
-pub(super) struct Idle {
-    instances: Mutex<Vec<Instance>>,
-    max: usize,
-}
-
-impl Idle {
-    fn new() -> Self {
-        // Calls that run at the same time are as many as threads, but for those that wait for a core.
-        let max = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-        Self { instances: Mutex::default(), max }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.instances().len()
-    }
-
-    pub(super) fn take(&self) -> Option<Instance> {
-        self.instances().pop()
-    }
-
-    fn put(&self, instance: Instance) {
-        let mut instances = self.instances();
-        if instances.len() < self.max {
-            instances.push(instance);
-        } else {
-            // Ending an instance takes up to 0.3 ms; not under the lock.
-            drop(instances);
-            drop(instance);
-        }
-    }
-
-    fn instances(&self) -> MutexGuard<'_, Vec<Instance>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,7 +23,11 @@ pub(super) fn host() -> Arc<Host> {
 }
 
 pub(super) fn host_with(instances: u32) -> Arc<Host> {
-    Host::new(HostSettings { instances, ..HostSettings::default() }).unwrap()
+    host_of(HostSettings { instances, ..HostSettings::default() })
+}
+
+pub(super) fn host_of(settings: HostSettings) -> Arc<Host> {
+    Host::new(settings).unwrap()
 }
 
 /// The defaults, for a machine that may be busy with a hundred other tests.
@@ -189,9 +193,19 @@ pub(super) fn embed(text: &str) -> Vec<u8> {
 
 /// The same with further packages of WIT, whose last has a world `guest`.
 pub(super) fn embed_world(text: &str, packages: &[&str]) -> Vec<u8> {
+    embed_contract(text, WIT, packages)
+}
+
+/// The same with something else in the contract.
+pub(super) fn embed_lie(text: &str, what: &str, instead: &str) -> Vec<u8> {
+    assert!(WIT.contains(what), "no {what:?} in the contract");
+    embed_contract(text, &WIT.replace(what, instead), &[])
+}
+
+fn embed_contract(text: &str, contract: &str, packages: &[&str]) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap();
     let mut resolve = wit_parser::Resolve::default();
-    let mut package = resolve.push_str("transform.wit", WIT).unwrap();
+    let mut package = resolve.push_str("transform.wit", contract).unwrap();
     for text in packages {
         package = resolve.push_str("more.wit", text).unwrap();
     }

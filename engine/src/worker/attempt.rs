@@ -54,6 +54,7 @@ fn sign(fault: &Fault) -> Sign {
         | Code::Protocol
         | Code::Publish
         | Code::GuestTrap
+        | Code::GuestOutput
         | Code::GuestRetry
         | Code::StepTimeout
         | Code::Internal => Sign::Failure,
@@ -63,7 +64,6 @@ fn sign(fault: &Fault) -> Sign {
         | Code::TooLarge
         | Code::CrashLoop
         | Code::Rejected
-        | Code::GuestOutput
         | Code::StepsChanged
         | Code::Egress
         | Code::Config

@@ -149,7 +149,7 @@ impl Engine {
                 }
                 news |= match &meanings[reference] {
                     Ok(candidates) => {
-                        let loader = loader.get_or_insert_with(|| Loader::new(step.host()));
+                        let loader = &*loader.get_or_insert_with(|| Loader::new(step.host()));
                         self.look_at_step(&place, step, candidates, refusals, loader).await
                     }
                     Err(error) => trouble(&place, step, error),
@@ -175,7 +175,7 @@ impl Engine {
         step: &Step,
         candidates: &[Record],
         refusals: &mut Refusals,
-        loader: &mut Loader,
+        loader: &Loader,
     ) -> bool {
         refusals.keep(place, candidates);
         let (now, mut news) = (Instant::now(), false);
@@ -302,7 +302,7 @@ fn count(place: &Place, result: &'static str) {
 /// What went wrong, as the metric names it.
 fn kind(error: &FitError) -> &'static str {
     match error {
-        FitError::Missing(_) | FitError::Registry(_) => "unreadable",
+        FitError::Missing(_) | FitError::Unreadable { .. } | FitError::Registry(_) => "unreadable",
         FitError::Module(_) => "invalid",
         FitError::Sample { .. } => "sample",
         FitError::Schema(_) | FitError::Settings(_) => "refused",

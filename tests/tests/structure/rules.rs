@@ -39,7 +39,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 25] = [
+const HOMES: [(&str, &[&str]); 27] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -49,7 +49,9 @@ const HOMES: [(&str, &[&str]); 25] = [
     ("hyper_util", &["egress", "server"]),
     ("jsonschema", &["schema"]),
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
+    ("nix", &["transform"]),
     ("notify", &["cli"]),
+    ("rustix", &["transform"]),
     ("rustls", &["egress", "nats", "server"]),
     ("rustls_native_certs", &["egress"]),
     ("rustls_pki_types", &["egress", "server"]),
@@ -106,6 +108,18 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         what: "crate::config",
         because: "the stable codes of errors are one list, for files, command line and admin API",
     },
+    Exception {
+        path: "transform/compile/child.rs",
+        what: "spawn",
+        because: "the thread that ends the compiler's process with the engine",
+    },
+    Exception { path: "transform/compile/mod.rs", what: "spawn", because: "the compiler's child process" },
+    Exception {
+        path: "transform/host.rs",
+        what: "spawn",
+        because: "a scoped thread: a caller that blocks may stand in a runtime, which allows no second one",
+    },
+    Exception { path: "transform/idle.rs", what: "spawn", because: "the thread that ends unused instances" },
     Exception { path: "transform/ticker.rs", what: "spawn", because: "the thread of the epoch ticker" },
 ];
 

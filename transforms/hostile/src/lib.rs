@@ -5,7 +5,7 @@ mod modes;
 use hookmill_transform::{Event, Failure, Transform, Verdict, export_transform};
 use serde::Deserialize;
 
-pub use crate::modes::Mode;
+pub use crate::modes::{Mode, Told};
 
 /// What the test says.
 #[derive(Debug, Deserialize)]
@@ -82,6 +82,7 @@ impl Hostile {
                 Ok(modes::with_header(event, name, value))
             }
             Mode::ManyHeaders => Ok(modes::many_headers(event, settings.count.unwrap_or(10_000))),
+            Mode::AsTold => modes::as_told(event),
             Mode::LogFlood => Ok(modes::log_flood(settings.count.unwrap_or(100_000))),
             Mode::HugeLog => Ok(modes::huge_log(settings.bytes.unwrap_or(16_000_000))),
             Mode::Retry => Err(Failure::retry("as the settings say")),
@@ -145,6 +146,18 @@ mod tests {
         take_log();
         apply(json!({"mode": "log_flood", "count": 5})).unwrap();
         assert_eq!(take_log().len(), 5);
+    }
+
+    #[test]
+    fn an_event_can_say_what_is_done_with_it() {
+        let mut hostile: Hostile = configure(json!({"mode": "as_told"})).unwrap();
+        let mut event = Event::new("1", "/s", "t");
+        event
+            .set_json(&json!({"attributes": [["id", ""], ["A b", "c"]], "headers": [["host", "x"]]}))
+            .unwrap();
+        let Ok(Verdict::Replace(output)) = hostile.apply(event) else { panic!("one") };
+        assert_eq!((output.event.id.as_str(), output.event.extension("A b")), ("", Some(&"c".into())));
+        assert_eq!(output.headers, [("host".to_owned(), "x".to_owned())]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use hookmill_transform::{Event, Output, Verdict, clock, log};
+use hookmill_transform::{Event, Failure, Output, Verdict, clock, log};
 use serde::Deserialize;
 
 /// What goes wrong. In settings: in snake case.
@@ -31,6 +31,8 @@ pub enum Mode {
     HeaderInjection,
     /// Returns `count` headers.
     ManyHeaders,
+    /// Returns the event with the attributes and the headers that its data names: see [`Told`].
+    AsTold,
     /// Logs `count` lines, then keeps the event.
     LogFlood,
     /// Logs one line of `bytes`, then keeps the event.
@@ -55,6 +57,16 @@ pub enum Mode {
     GrowInConfigure,
     /// Calls its settings wrong.
     RefuseSettings,
+}
+
+/// What an event's data may ask for, for [`Mode::AsTold`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Told {
+    /// Names and values, of attributes of the specification and of extensions.
+    attributes: Vec<(String, String)>,
+    /// Names and values.
+    headers: Vec<(String, String)>,
 }
 
 pub(crate) fn spin() -> ! {
@@ -108,6 +120,23 @@ pub(crate) fn with_header(event: Event, name: &str, value: &str) -> Verdict {
 pub(crate) fn many_headers(event: Event, count: usize) -> Verdict {
     let headers = (0..count).map(|number| (format!("x-{number}"), "x".to_owned())).collect();
     Output { event, headers }.into()
+}
+
+pub(crate) fn as_told(mut event: Event) -> Result<Verdict, Failure> {
+    let Told { attributes, headers } = event.json()?;
+    for (name, value) in attributes {
+        match name.as_str() {
+            "id" => event.id = value,
+            "source" => event.source = value,
+            "type" => event.ty = value,
+            "subject" => event.subject = Some(value),
+            "time" => event.time = Some(value),
+            "datacontenttype" => event.datacontenttype = Some(value),
+            "dataschema" => event.dataschema = Some(value),
+            _ => event.extensions.push((name, value.into())),
+        }
+    }
+    Ok(Output { event, headers }.into())
 }
 
 pub(crate) fn log_flood(lines: usize) -> Verdict {

@@ -93,8 +93,7 @@ pub(super) struct ModuleVersion {
     exports: Vec<String>,
     /// What it imports.
     imports: Vec<String>,
-    /// How long compiling it took when it was uploaded, in milliseconds; next to nothing where the engine had it compiled
-    /// already.
+    /// How long compiling it took when it was first compiled, in milliseconds.
     compile_ms: Option<u64>,
     /// JSON Schema of its settings, if it has one.
     #[schema(value_type = Option<Object>)]

@@ -24,7 +24,7 @@ use super::problem::{Checked, Code, Problem};
 use crate::model::fault::chain;
 use crate::model::{Digest, Name, Version, size};
 use crate::nats::modules::{ModulesError, Put};
-use crate::transform::{Host, Metadata, Module, ModuleError};
+use crate::transform::{Facts, Host, Metadata, Module, ModuleError};
 
 /// Uploads that are in memory at once.
 const RECEIVING_MAX: usize = 4;
@@ -38,8 +38,8 @@ const COMPILE_TURN_TIMEOUT: Duration = Duration::from_secs(60);
 const PIECE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time for a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_mins(5);
-/// Most exports or imports that are noted of a module.
-const SURFACE_MAX: usize = 100;
+/// When to send again what the compiler could not be asked about.
+const COMPILER_WAIT: Duration = Duration::from_secs(5);
 
 /// What bounds uploads and downloads.
 pub(super) struct Uploads {
@@ -189,10 +189,9 @@ async fn check_and_store(
     version: &Version,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let began = Instant::now();
     let module = admin.uploads.host.load_in_background(name.as_str(), bytes.clone()).await;
     let module = module.map_err(|error| refused(&error, admin.uploads.host.settings().module_bytes_max))?;
-    let about = about(&module, began.elapsed());
+    let about = about(&module);
     // Whoever wants to run it loads it anew; until then it takes no memory.
     drop(module);
     let put = admin.modules.put(name, version, bytes, about).await.map_err(problem_of)?;
@@ -212,12 +211,12 @@ async fn check_and_store(
 }
 
 /// What is kept about a module beside its bytes.
-fn about(module: &Module, took: Duration) -> Value {
+fn about(module: &Module) -> Value {
     let mut about = module.metadata().map_or_else(|| json!({}), Metadata::summary);
-    let (exports, imports) = module.surface(SURFACE_MAX);
+    let Facts { exports, imports, compile_time, .. } = module.facts();
     about["exports"] = json!(exports);
     about["imports"] = json!(imports);
-    about["compile_ms"] = json!(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    about["compile_ms"] = json!(u64::try_from(compile_time.as_millis()).unwrap_or(u64::MAX));
     about
 }
 
@@ -232,7 +231,15 @@ fn refused(error: &ModuleError, max: usize) -> Problem {
         | ModuleError::Imports { .. }
         | ModuleError::NoHandler { .. }
         | ModuleError::Contract { .. }
-        | ModuleError::Metadata { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        | ModuleError::Metadata { .. }
+        | ModuleError::CompileTime { .. }
+        | ModuleError::CompileMemory { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        // The texts say what to do; the same bytes may be fine another time.
+        ModuleError::CompilerEnded { .. } | ModuleError::Compiler { .. } => {
+            return Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::ModuleInvalid, chain(error))
+                .retry_after(COMPILER_WAIT)
+                .hint("send it again; if it comes again, the engine's log says more");
+        }
     };
     Problem::new(status, Code::ModuleInvalid, chain(error))
         .hint("docs/writing-a-transform.md says how to build one; `hookmill module test` tries it without an engine")

@@ -5,4 +5,5 @@ mod guests;
 mod limits;
 mod metadata;
 mod modules;
+mod sharing;
 mod wasi;

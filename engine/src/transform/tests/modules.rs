@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::testing::{Guest, embed, event, host, patient};
+use super::super::testing::{Guest, embed, embed_lie, event, host, patient};
 use super::super::{Host, HostSettings, ModuleError, Step};
 use crate::model::Verdict;
 
@@ -162,6 +162,30 @@ fn a_core_module_that_is_cut_off_is_refused() {
 }
 
 #[test]
+fn a_handler_that_lies_about_its_types_is_refused() {
+    let text = Guest::keep().text("");
+    let lies = [
+        ("source: string,", "", "apply: expected record of 9 fields, found 8 fields"),
+        ("    keep,\n", "", "apply: expected variant of 4 cases, found 3 cases"),
+        ("id: string,", "id: char,", "apply: type mismatch for field id: expected `string` found `char`"),
+        ("result<_, string>", "result<_, list<u8>>", "configure: "),
+    ];
+    for (what, instead, says) in lies {
+        let error = refused(&embed_lie(&text, what, instead));
+        assert!(matches!(error, ModuleError::Contract { .. }), "{error}");
+        assert!(error.to_string().contains(says), "{error} should say {says:?}");
+    }
+}
+
+#[test]
+fn what_is_called_the_handler_must_be_an_interface() {
+    let text = r#"(component (core module $m (func (export "f"))) (core instance $m (instantiate $m))
+        (func $f (canon lift (core func $m "f"))) (export "hookmill:transform/handler@0.1.0" (func $f)))"#;
+    let error = refused(&wat::parse_str(text).unwrap());
+    assert!(matches!(error, ModuleError::Contract { .. }), "{error}");
+}
+
+#[test]
 fn a_module_has_a_largest_size() {
     let host = Host::new(HostSettings { module_bytes_max: 1 << 10, instances: 1, ..HostSettings::default() })
         .unwrap();
@@ -173,4 +197,17 @@ fn a_module_has_a_largest_size() {
 fn a_host_without_instances_is_refused() {
     let error = Host::new(HostSettings { instances: 0, ..HostSettings::default() }).unwrap_err();
     assert_eq!(error.to_string(), "limits.instances is 0: no transform could run");
+}
+
+#[test]
+fn what_the_sandbox_has_no_room_for_is_the_modules_fault() {
+    let instances = "(core instance (instantiate $m))".repeat(50);
+    let error = refused(
+        &wat::parse_str(format!(
+            r#"(component (core module $m) {instances} (instance $handler)
+            (export "hookmill:transform/handler@0.1.0" (instance $handler)))"#
+        ))
+        .unwrap(),
+    );
+    assert!(!error.may_pass(), "{error}");
 }

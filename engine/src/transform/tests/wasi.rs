@@ -24,12 +24,15 @@ const IMPORTS: &str = r#"
   (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
   (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))"#;
 
-async fn apply(instructions: &str, timeout: Duration) -> Result<Verdict, Fault> {
+async fn step(instructions: &str, timeout: Duration) -> Step {
     let host = host();
     let bytes = embed_world(&Guest::keep().apply(instructions).text(IMPORTS), &WASI);
     let module = host.load("guest", &bytes).unwrap();
-    let settings = Settings { timeout, ..patient() };
-    Step::new(Arc::clone(&host), module, settings).await.unwrap().apply(&event()).await
+    Step::new(host, module, Settings { timeout, ..patient() }).await.unwrap()
+}
+
+async fn apply(instructions: &str, timeout: Duration) -> Result<Verdict, Fault> {
+    step(instructions, timeout).await.apply(&event()).await
 }
 
 #[tokio::test]
@@ -56,6 +59,14 @@ async fn a_guest_cannot_hoard_what_the_host_keeps_for_it() {
     let hoard = "(loop $l (drop (call $soon (i64.const 0))) (br $l))";
     let fault = apply(hoard, Duration::from_secs(10)).await.unwrap_err();
     assert_eq!(fault.code, Code::GuestTrap, "{fault}");
+}
+
+#[tokio::test]
+async fn a_guest_that_leaks_handles_is_replaced_before_it_has_too_many() {
+    let step = step("(drop (call $soon (i64.const 0)))", patient().timeout).await;
+    for _ in 0..2_500 {
+        assert_eq!(step.apply(&event()).await, Ok(Verdict::Keep));
+    }
 }
 
 #[tokio::test]

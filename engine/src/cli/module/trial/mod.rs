@@ -67,7 +67,7 @@ impl Tried {
 
 pub(super) async fn test(global: &Global, args: &TestArgs) -> Result<(), Failure> {
     let process = assemble::process(global)?;
-    let host = Host::new(process.host).map_err(|error| Failure::failed(&error))?;
+    let host = assemble::host(&process)?;
     let bytes = annotate::read_module(&args.file)?;
     let size = bytes.len();
     let name = args.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
