@@ -115,3 +115,62 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component with nothing in it.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn engine(shelf: &Shelf) -> Engine {
+        let mut config = wasmtime::Config::new();
+        config.cache(Some(shelf.cache()));
+        Engine::new(&config).unwrap()
+    }
+
+    fn compiled() -> Native {
+        let folder = tempfile::tempdir().unwrap();
+        let workshop = Shelf::at(folder.path()).unwrap();
+        Component::from_binary(&engine(&workshop), EMPTY).unwrap();
+        workshop.only().unwrap()
+    }
+
+    fn taken(entry: &str, mut code: &[u8]) -> Result<(), String> {
+        let shelf = Shelf::new().unwrap();
+        let taken = shelf.take(&engine(&shelf), Path::new(entry), &mut code, EMPTY);
+        taken.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn code_is_taken_under_its_own_name_and_leaves_nothing() {
+        let Native { entry, code } = compiled();
+        let shelf = Shelf::new().unwrap();
+        let engine = engine(&shelf);
+        for _ in 0..2 {
+            shelf.take(&engine, &entry, &mut code.as_slice(), EMPTY).unwrap();
+            assert!(shelf.only().is_err());
+        }
+        assert_eq!((shelf.cache.cache_hits(), shelf.cache.cache_misses()), (2, 0));
+    }
+
+    #[test]
+    fn what_would_have_been_compiled_instead_is_refused() {
+        let Native { entry, code } = compiled();
+        let entry = entry.to_str().unwrap();
+        assert_eq!(taken(entry, &code), Ok(()));
+        let refused = Err("its native code is none for this engine".to_owned());
+        for torn in [&code[..code.len() / 2], b"", b"\x7fELF"] {
+            assert_eq!(taken(entry, torn), refused, "{torn:?}");
+        }
+        assert_eq!(taken("modules/other", &code), refused);
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        let Native { code, .. } = compiled();
+        for name in ["../other", "/tmp/other", "modules/../../other", "."] {
+            assert_eq!(taken(name, &code), Err("the name of its native code is none".to_owned()), "{name}");
+        }
+    }
+}
