@@ -44,6 +44,8 @@ bench: setup ## measure (release build): each stage alone, and the end-to-end ra
 	$(CARGO) bench --workspace --benches
 	target/release/ratios
 	target/release/swaps
+	target/release/trouble
+	target/release/lanes
 	target/release/many
 
 hostile: setup ## measure (release build): what modules of strangers do to the others

@@ -13,6 +13,7 @@ use hookmill_tests::process::{Process, bound_command};
 use hookmill_tests::{NatsServer, PipelineFolder, events};
 use tempfile::NamedTempFile;
 
+use crate::cost::cpu;
 use crate::pipelines::{self, SECRET, SECRET_VARIABLE, Stages, Target};
 use crate::sink::Sink;
 
@@ -131,10 +132,10 @@ impl Arena {
         let sink = Sink::start(&[self.events / 10, self.events]);
         let (child, _kept) = self.start(contender, Target::Webhook(&sink.url()));
         let began = sink.reached(0).await;
-        let first = Point { count: sink.count(), seconds: 0.0, cpu: cpu(&child) };
+        let first = Point { count: sink.count(), seconds: 0.0, cpu: cpu(child.pid()) };
         let ended = sink.reached(1).await;
         let seconds = (ended - began).as_secs_f64();
-        let last = Point { count: sink.count(), seconds, cpu: cpu(&child) };
+        let last = Point { count: sink.count(), seconds, cpu: cpu(child.pid()) };
         let rate = (self.events - self.events / 10) as f64 / seconds;
         Figure { rate, ..figure(&first, &last) }
     }
@@ -211,7 +212,7 @@ async fn arrived(stream: &jetstream::stream::Stream, count: usize, child: &Proce
         assert!(child.exited().is_none(), "the contender ended");
         let state = stream.get_info().await.expect("the stream is there").state;
         if state.messages >= wanted {
-            let cpu = cpu(child);
+            let cpu = cpu(child.pid());
             let message =
                 stream.get_raw_message(state.last_sequence).await.expect("the last message is there");
             let seconds = message.time.unix_timestamp_nanos() as f64 / 1e9;
@@ -226,13 +227,4 @@ fn figure(first: &Point, last: &Point) -> Figure {
     let used = first.cpu.zip(last.cpu).map(|(first, last)| last.saturating_sub(first));
     let cpu_micros = used.map(|used| used.as_secs_f64() * 1e6 / events);
     Figure { rate: events / (last.seconds - first.seconds), cpu_micros }
-}
-
-/// CPU time of a process so far, where there is a `/proc` that says so.
-pub fn cpu(process: &Process) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).ok()?;
-    // "pid (name) state …": user and system time are fields 14 and 15, in hundredths of a second.
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    Some(Duration::from_millis(10 * (ticks(14)? + ticks(15)?)))
 }

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `bare` | the two loops that the engine is held against |
 //! | `contest` | one run of a loop or of the engine, timed from outside |
+//! | `cost` | what a process takes of the machine |
+//! | `lanes` | thousands of lanes: idle, with a backlog, and after a crash of nats-server |
 //! | `many` | a thousand subscriptions with modules of their own |
 //! | `pipelines` | the pipeline files that the engine is run with |
 //! | `server` | the HTTP server of both endpoints |
@@ -11,14 +13,16 @@
 //! | `spinner` | what others keep beside a guest that spins on every event |
 //! | `steady` | a steady load, and an endpoint that notes when each event arrives and which module made it |
 //! | `table` | medians, and what is printed |
+//! | `trouble` | what others keep beside an endpoint that hangs, and beside retries that wait |
 //!
 //! The binary `ratios` puts them together; `swaps` measures what exchanging a module costs, `many` prints start-up times
-//! and memory, `hostile` what strangers' modules do to the others. Each contender is a process of its own, so that none
-//! shares a runtime with
-//! the sink, and each is timed by what arrives, not by what it says.
+//! and memory, `hostile` what strangers' modules do to the others, `trouble` what broken endpoints do. Each contender is a
+//! process of its own, so that none shares a runtime with the sink, and each is timed by what arrives, not by what it says.
 
 pub mod bare;
 pub mod contest;
+pub mod cost;
+pub mod lanes;
 pub mod many;
 pub mod pipelines;
 pub mod server;
@@ -26,3 +30,4 @@ pub mod sink;
 pub mod spinner;
 pub mod steady;
 pub mod table;
+pub mod trouble;

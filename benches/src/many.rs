@@ -1,6 +1,5 @@
 //! Many subscriptions with modules of their own: how long the engine takes to start, and what it holds.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use hookmill_tests::process::{Process, bound_command};
 use hookmill_tests::{NatsServer, PipelineFolder, events, eventually, http};
 
 use crate::contest::program;
+use crate::cost::{Held, held};
 
 /// The stream that transformed events are published into.
 const ONWARD: &str = "ONWARD";
@@ -29,15 +29,6 @@ pub struct Crowd {
     pub settings: String,
     /// How long an instance may be idle.
     pub idle: Duration,
-}
-
-/// What the engine holds in memory, in MiB.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Held {
-    /// Its own.
-    pub anonymous: f64,
-    /// Of files: the program and native code, which the system can drop and read again.
-    pub files: f64,
 }
 
 /// One run.
@@ -112,7 +103,7 @@ impl Place {
             }
         })
         .await;
-        let (start, ready) = (began.elapsed(), held(&engine));
+        let (start, ready) = (began.elapsed(), held(engine.pid()));
         let published = Instant::now();
         events::publish_all(&self.jetstream, [events::structured(0)]).await;
         let all = self.crowd.subscriptions as u64;
@@ -121,10 +112,10 @@ impl Place {
             if messages >= all { Ok(()) } else { Err(format!("{messages} of {all}")) }
         })
         .await;
-        let (spread, used) = (published.elapsed(), held(&engine));
+        let (spread, used) = (published.elapsed(), held(engine.pid()));
         // A pause, not a wait for something: what is measured is what happens in it.
         tokio::time::sleep(self.crowd.idle * 2).await;
-        let rested = held(&engine);
+        let rested = held(engine.pid());
         engine.kill().await;
         Run { start, ready, spread, used, rested }
     }
@@ -158,17 +149,6 @@ fn custom_section(number: usize) -> Vec<u8> {
     let content = [b"\x06number".as_slice(), &number.to_le_bytes()].concat();
     let length = u8::try_from(content.len()).expect("a few bytes");
     [[0, length].as_slice(), &content].concat()
-}
-
-fn held(engine: &Process) -> Held {
-    let path = Path::new("/proc").join(engine.pid().to_string()).join("status");
-    let status = std::fs::read_to_string(path).unwrap_or_default();
-    let mebibytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-        kibibytes.unwrap_or(f64::NAN) / 1024.0
-    };
-    Held { anonymous: mebibytes("RssAnon:"), files: mebibytes("RssFile:") }
 }
 
 /// A port that nobody listens on just now.

@@ -10,7 +10,8 @@ use hookmill_tests::guest::built;
 use hookmill_tests::{NatsServer, PipelineFolder, events};
 
 use crate::bare::IN_FLIGHT;
-use crate::contest::{cpu, program, spawn};
+use crate::contest::{program, spawn};
+use crate::cost::cpu;
 use crate::pipelines::{SECRET_VARIABLE, redact_step, source};
 use crate::sink::Sink;
 
@@ -102,13 +103,14 @@ async fn part(name: &str, options: Options, spinner: bool) -> Part {
         assert!(child.exited().is_none(), "the engine ended");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let used = cpu(&child);
+    let used = cpu(child.pid());
     let begun = Instant::now();
     let publish = publish(&jetstream, options, begun, &sink);
     let (course, ()) = futures_util::join!(course(&sink, options, begun), publish);
     let seconds = begun.elapsed().as_secs_f64();
-    let cores =
-        used.zip(cpu(&child)).map(|(before, after)| after.saturating_sub(before).as_secs_f64() / seconds);
+    let cores = used
+        .zip(cpu(child.pid()))
+        .map(|(before, after)| after.saturating_sub(before).as_secs_f64() / seconds);
     let total: f64 = course.iter().map(|(count, _)| count).sum();
     let time: f64 = course.iter().map(|(_, seconds)| seconds).sum();
     Part {

@@ -196,6 +196,11 @@ impl NatsServer {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// The process id. It must be running.
+    pub fn process_id(&self) -> i32 {
+        self.running().pid()
+    }
+
     /// A new connection, with the user and password if it asks for them.
     pub async fn client(&self) -> async_nats::Client {
         self.connect_options().connect(self.url()).await.expect("a running server takes connections")

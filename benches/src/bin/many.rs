@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hookmill_benches::many::{Crowd, Held, Place, Run};
+use hookmill_benches::cost::Held;
+use hookmill_benches::many::{Crowd, Place, Run};
 
 /// A thousand subscriptions have to fit into this, in MiB.
 const HELD_MAX: f64 = 2048.0;

@@ -1,0 +1,149 @@
+//! What one subscription's trouble costs the others: an endpoint of ten that never answers, and retries that wait.
+
+#![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use hookmill_tests::endpoint::behaviour;
+use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, events, eventually};
+
+use crate::contest::{Figure, program};
+use crate::pipelines::{SECRET, SECRET_VARIABLE, source};
+use crate::sink::Sink;
+
+/// The stream of the events that are measured.
+const SOURCE: &str = "ORDERS";
+/// The stream of the events that come to nothing.
+const TROUBLE: &str = "TROUBLE";
+/// Endpoints, and types of events.
+const ENDPOINTS: usize = 10;
+/// Longest time of one run, and of making the waits.
+const RUN_MAX: Duration = Duration::from_mins(10);
+
+async fn make_stream(jetstream: &Context, name: &str, subjects: &str) {
+    let config = jetstream::stream::Config {
+        name: name.into(),
+        subjects: vec![subjects.into()],
+        ..jetstream::stream::Config::default()
+    };
+    jetstream.create_stream(config).await.expect("the stream can be made");
+}
+
+/// The throughput of nine subscriptions out of ten, each with an endpoint and events of its own; the tenth one's endpoint
+/// is as fast as theirs or never answers.
+pub async fn nine_of_ten(events: usize, one_hangs: bool) -> Figure {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    make_stream(&jetstream, SOURCE, "events.>").await;
+    events::publish_all(&jetstream, (0..events).map(typed)).await;
+    let theirs = events - events / ENDPOINTS;
+    let (sink, other) = (Sink::start(&[theirs / 10, theirs]), Sink::start(&[]));
+    let hanging = Endpoint::start_for_flood(behaviour::hang()).await;
+    let mut text = source(SOURCE);
+    for number in 0..ENDPOINTS {
+        let url = match number {
+            0 if one_hangs => hanging.url(),
+            0 => other.url(),
+            _ => sink.url(),
+        };
+        text += &subscription(&format!("s{number}"), &kind(number), &url, "");
+    }
+    let folder = PipelineFolder::with("ten", &text);
+    let engine = start(&server, &folder).await;
+    let figure = timed(&sink, theirs).await;
+    drop(engine);
+    figure
+}
+
+fn kind(number: usize) -> String {
+    format!("com.shop.order.kind-{}", number % ENDPOINTS)
+}
+
+fn typed(number: usize) -> events::Message {
+    events::structured_message(events::order_json(number).replace(events::ORDER_TYPE, &kind(number)))
+}
+
+/// A server with orders, and with as many retries that wait as were asked for.
+pub struct Waiting {
+    server: NatsServer,
+    events: usize,
+    runs: usize,
+}
+
+impl Waiting {
+    /// Starts the server, and lets so many deliveries fail once. Their next attempt is hours away.
+    pub async fn new(events: usize, waits: usize) -> Self {
+        let server = NatsServer::start().await;
+        let jetstream = server.jetstream().await;
+        make_stream(&jetstream, SOURCE, "events.>").await;
+        make_stream(&jetstream, TROUBLE, "trouble.>").await;
+        events::publish_all(&jetstream, (0..events).map(events::structured)).await;
+        let trouble = (0..waits).map(|number| events::structured(number).on("trouble.order"));
+        events::publish_all(&jetstream, trouble).await;
+        let mut waiting = Self { server, events, runs: 0 };
+        waiting.fail(&jetstream, waits).await;
+        waiting
+    }
+
+    async fn fail(&mut self, jetstream: &Context, waits: usize) {
+        let failing = Endpoint::start_for_flood(behaviour::always(503)).await;
+        let (folder, _sink) = self.folder(&failing.url());
+        let engine = start(&self.server, &folder).await;
+        let wanted = waits as u64;
+        eventually(RUN_MAX, "all of them wait", || async {
+            let mut stream =
+                jetstream.get_stream("HOOKMILL_RETRIES").await.map_err(|error| error.to_string())?;
+            let messages = stream.info().await.map_err(|error| error.to_string())?.state.messages;
+            if messages >= wanted { Ok(()) } else { Err(format!("{messages} of {wanted}")) }
+        })
+        .await;
+        assert_eq!(engine.terminate().await, 0, "the engine ends as it should");
+    }
+
+    /// The throughput of a healthy subscription beside them.
+    pub async fn run(&mut self) -> Figure {
+        let failing = Endpoint::start_for_flood(behaviour::always(503)).await;
+        let (folder, sink) = self.folder(&failing.url());
+        let engine = start(&self.server, &folder).await;
+        let figure = timed(&sink, self.events).await;
+        assert_eq!(failing.received(), 0, "what waits is not tried");
+        drop(engine);
+        figure
+    }
+
+    /// The pipeline that is measured, under a new name each time, and the one whose deliveries fail.
+    fn folder(&mut self, failing: &str) -> (PipelineFolder, Sink) {
+        self.runs += 1;
+        let sink = Sink::start(&[self.events / 10, self.events]);
+        let healthy = source(SOURCE) + &subscription("orders", events::ORDER_TYPE, &sink.url(), "");
+        let folder = PipelineFolder::with(&format!("healthy-{}", self.runs), &healthy);
+        let never_open = "[subscription.retry]\nschedule = [\"6h\"]\n\
+             [subscription.circuit]\nfailures = 100000\nfor = \"1day\"\n";
+        let trouble = source(TROUBLE) + &subscription("orders", events::ORDER_TYPE, failing, never_open);
+        folder.write("trouble.toml", trouble);
+        (folder, sink)
+    }
+}
+
+async fn start(server: &NatsServer, folder: &PipelineFolder) -> Engine {
+    Engine::run(server).program(program()).env(SECRET_VARIABLE, SECRET).arg(folder.path()).start().await
+}
+
+/// Events a second from the first tenth on, which is for warming up.
+async fn timed(sink: &Sink, events: usize) -> Figure {
+    let timed = async {
+        let began = sink.reached(0).await;
+        let ended = sink.reached(1).await;
+        (ended - began).as_secs_f64()
+    };
+    let seconds = tokio::time::timeout(RUN_MAX, timed).await.expect("the events arrive in time");
+    Figure { rate: (events - events / 10) as f64 / seconds, cpu_micros: None }
+}
+
+fn subscription(name: &str, ty: &str, url: &str, more: &str) -> String {
+    format!(
+        "[[subscription]]\nname = \"{name}\"\ntypes = [\"{ty}\"]\n[subscription.deliver]\nurl = \"{url}\"\n\
+         sign = [{{ env = \"{SECRET_VARIABLE}\" }}]\n{more}\n"
+    )
+}
