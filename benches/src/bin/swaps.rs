@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hookmill::model::{Name, Version};
 use hookmill::nats::{Modules, Nats, Settings};
 use hookmill_benches::contest::program;
@@ -88,7 +89,9 @@ async fn run(options: &Options) -> Measured {
     let source = events::make_source_stream(&jetstream).await;
     let nats = Nats::connect(&Settings::for_url(server.url())).await.expect("the server takes connections");
     let modules = Modules::open(&nats).await.expect("the registry can be opened");
-    let mut module_bytes = upload(&modules, options, 0).await;
+    // All of them beforehand: making one takes this program longer than the engine needs to swap it in.
+    let builds: Vec<Bytes> = (0..=options.uploads).map(|number| build(options, number)).collect();
+    upload(&modules, &builds, 0).await;
     let arrivals = Arrivals::start();
     let folder = PipelineFolder::with("p", &pipeline(&arrivals.url()));
     let engine = Engine::run(&server).program(program()).arg(folder.path()).start().await;
@@ -109,7 +112,7 @@ async fn run(options: &Options) -> Measured {
         for number in 1..=options.uploads {
             let next = tokio::time::Instant::now() + pause;
             let before = Instant::now();
-            module_bytes = upload(&modules, options, number).await;
+            upload(&modules, &builds, number).await;
             let swapped = arrivals.wait_for_version(&says(number), PATIENCE).await;
             let lines = engine.lines();
             let log =
@@ -138,6 +141,7 @@ async fn run(options: &Options) -> Measured {
         stored += jetstream.get_stream(stream).await.expect("it is there").cached_info().state.last_sequence;
     }
     engine.terminate().await;
+    let module_bytes = builds.last().map_or(0, Bytes::len);
     Measured { published, arrivals: arrivals.all(), marks, swaps, module_bytes, stored }
 }
 
@@ -148,15 +152,16 @@ fn pipeline(url: &str) -> String {
     )
 }
 
-async fn upload(modules: &Modules, options: &Options, number: usize) -> usize {
+fn build(options: &Options, number: usize) -> Bytes {
     let version = says(number);
-    let stamp = Stamp { version: &version, functions: options.functions, ..Stamp::fine() };
-    let bytes = stamp.module();
-    let size = bytes.len();
+    Stamp { version: &version, functions: options.functions, ..Stamp::fine() }.module().into()
+}
+
+async fn upload(modules: &Modules, builds: &[Bytes], number: usize) {
     let (name, version) = (Name::new("stamp").expect("a name"), Version::parse(&format!("1.0.{number}")));
-    let put = modules.put(&name, &version.expect("a version"), bytes.into(), serde_json::Value::Null).await;
+    let bytes = builds[number].clone();
+    let put = modules.put(&name, &version.expect("a version"), bytes, serde_json::Value::Null).await;
     put.expect("it can be stored");
-    size
 }
 
 /// The `share` of latencies that are not above it, in milliseconds.

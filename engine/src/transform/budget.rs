@@ -103,7 +103,10 @@ impl Meter {
         tokio::task::yield_now().await;
         if slices >= FREE_SLICES || !self.queue.cores.is_free(&self.queue.account) {
             let place = if goes_on { Place::Front } else { Place::Back };
-            let core = self.queue.wait(place).await.expect(SERVED);
+            let core = match self.queue.cores.take() {
+                Some(core) => core,
+                None => self.queue.wait(place).await.expect(SERVED),
+            };
             self.take(core);
         }
         self.held().queued = false;
@@ -155,8 +158,14 @@ impl<F> Run<'_, F> {
         if waits_or_has || (self.entry.is_none() && cores.is_free(account)) {
             return Poll::Ready(());
         }
-        let entry = self.entry.get_or_insert_with(|| self.meter.queue.wait(Place::Back));
-        let core = ready!(Pin::new(entry).poll(cx)).expect(SERVED);
+        let now = if self.entry.is_none() { cores.take() } else { None };
+        let core = match now {
+            Some(core) => core,
+            None => {
+                let entry = self.entry.get_or_insert_with(|| self.meter.queue.wait(Place::Back));
+                ready!(Pin::new(entry).poll(cx)).expect(SERVED)
+            }
+        };
         self.entry = None;
         self.meter.take(core);
         Poll::Ready(())

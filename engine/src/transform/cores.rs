@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// What a step may work for free, as a share of one core: the inverse of it.
+/// What all steps together may work for free, as a share of all cores: the inverse of it. One step alone may work as much
+/// as one core does.
 const FREE_SHARE_INVERSE: u32 = 2;
 
-/// How much of that may be used at once, in work.
-const FREE_AT_ONCE: Duration = Duration::from_millis(50);
+/// How much work may be ahead of that.
+const FREE_AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Work that is held against a step at most: what was longer ago is forgotten.
 const REMEMBERED: Duration = Duration::from_secs(2);
@@ -99,18 +100,27 @@ impl Cores {
     /// Whether a call of this step may run without a core of its own.
     pub(super) fn is_free(&self, account: &Account) -> bool {
         let now = self.now();
-        let ahead = FREE_AT_ONCE * FREE_SHARE_INVERSE;
-        account.worked.drains_within(now, ahead) && self.free.drains_within(now, ahead)
+        account.worked.drains_within(now, FREE_AT_ONCE) && self.free.drains_within(now, FREE_AT_ONCE)
     }
 
     /// Puts work on a step's account.
     pub(super) fn charge(&self, account: &Account, worked: Duration, for_free: bool) {
         let now = self.now();
-        account.worked.fill(now, worked * FREE_SHARE_INVERSE, REMEMBERED * FREE_SHARE_INVERSE);
+        account.worked.fill(now, worked, REMEMBERED);
         if for_free {
             let drain = worked * FREE_SHARE_INVERSE / self.all.max(1);
             self.free.fill(now, drain, REMEMBERED);
         }
+    }
+
+    /// A core for a call that meets nobody in line.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Core> {
+        let mut state = self.lock();
+        if !state.lines.is_empty() || state.left == 0 {
+            return None;
+        }
+        state.left -= 1;
+        Some(Core { of: Some(Arc::clone(self)) })
     }
 
     /// Gets in line for a core.
@@ -211,6 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn who_meets_nobody_needs_no_line() {
+        let (cores, account) = (cores(3), account());
+        let both = [cores.take().unwrap(), cores.take().unwrap()];
+        assert!(cores.take().is_none(), "there are two");
+        let waits = cores.wait(&account, Place::Back);
+        drop(both);
+        assert!(cores.take().is_some(), "one is left");
+        let core = cores.take();
+        let _second = [cores.wait(&account, Place::Back), cores.wait(&account, Place::Back)];
+        drop((core, waits));
+        assert!(cores.take().is_none(), "those in line come first");
+    }
+
+    #[test]
     fn the_step_that_has_worked_least_comes_first() {
         let cores = cores(2);
         let (much, little) = (account(), account());
@@ -247,7 +271,7 @@ mod tests {
         let cores = cores(4);
         let (busy, other) = (account(), account());
         assert!(cores.is_free(&busy));
-        cores.charge(&busy, 40 * MILLISECOND, true);
+        cores.charge(&busy, 80 * MILLISECOND, true);
         assert!(cores.is_free(&busy));
         cores.charge(&busy, 100 * MILLISECOND, true);
         assert!(!cores.is_free(&busy) && cores.is_free(&other));
@@ -270,6 +294,6 @@ mod tests {
         for _ in 0..100 {
             cores.charge(&busy, Duration::from_secs(10), false);
         }
-        assert!(busy.worked.drains_within(cores.now(), 2 * REMEMBERED));
+        assert!(busy.worked.drains_within(cores.now(), REMEMBERED));
     }
 }

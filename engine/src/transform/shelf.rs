@@ -13,6 +13,9 @@ use wasmtime::{Cache, CacheConfig, Engine};
 
 use super::trust;
 
+/// How often a folder is removed that somebody may just be writing into.
+const CLEAR_ATTEMPTS: usize = 3;
+
 /// Native code as wasmtime's cache keeps it.
 #[derive(Debug)]
 pub(super) struct Native {
@@ -29,7 +32,7 @@ pub(super) struct Shelf {
     /// Whoever holds it may lay something on the shelf.
     turn: Mutex<()>,
     /// Removed with the shelf. None: somebody else does that.
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Shelf {
@@ -37,12 +40,12 @@ impl Shelf {
     pub(super) fn new() -> io::Result<Self> {
         let folder = trust::passing_folder()?;
         let cache = cache(folder.path()).map_err(io::Error::other)?;
-        Ok(Self { cache, turn: Mutex::default(), _folder: Some(folder) })
+        Ok(Self { cache, turn: Mutex::default(), folder: Some(folder) })
     }
 
     /// A shelf in a folder that somebody else has made, and removes.
     pub(super) fn at(folder: &Path) -> wasmtime::Result<Self> {
-        Ok(Self { cache: cache(folder)?, turn: Mutex::default(), _folder: None })
+        Ok(Self { cache: cache(folder)?, turn: Mutex::default(), folder: None })
     }
 
     /// For the settings of the engine that uses it.
@@ -87,6 +90,23 @@ impl Shelf {
             return Err(io::Error::other("its native code is none for this engine").into());
         }
         Ok(taken)
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            clear(folder.path());
+        }
+    }
+}
+
+/// Empties a folder of a cache, which may still be writing its notes: what is removed again is gone for good.
+pub(super) fn clear(folder: &Path) {
+    for _ in 0..CLEAR_ATTEMPTS {
+        if std::fs::remove_dir_all(folder).is_ok() {
+            return;
+        }
     }
 }
 

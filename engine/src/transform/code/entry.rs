@@ -33,7 +33,8 @@ pub(super) struct Label {
     pub(super) made: Made,
 }
 
-/// Finishes a file that holds code and component of these lengths, and makes it durable.
+/// Finishes a file that holds code and component of these lengths. It isn't made durable: what a crash of the system takes
+/// away or tears is compiled again, and waiting for the disk would hold up whoever else writes to it, such as nats-server.
 pub(super) fn seal(file: &mut File, label: &Label) -> io::Result<()> {
     let code_bytes = label.made.bytes();
     let label = serde_json::to_vec(label)?;
@@ -42,8 +43,7 @@ pub(super) fn seal(file: &mut File, label: &Label) -> io::Result<()> {
     file.write_all(&[&label[..], &code_bytes.to_le_bytes(), &label_bytes.to_le_bytes()].concat())?;
     let hashed = file.stream_position()?;
     let hash = hash(file, hashed)?;
-    file.write_all(&[&hash[..], MAGIC].concat())?;
-    file.sync_all()
+    file.write_all(&[&hash[..], MAGIC].concat())
 }
 
 /// The label of a whole file; nothing if it is torn, changed, or none of ours.

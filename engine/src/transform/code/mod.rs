@@ -20,7 +20,7 @@ use self::entry::Label;
 use super::compile::{Facts, Made};
 use super::errors::HostError;
 use super::settings::{Cache, CacheFolder};
-use super::shelf::Shelf;
+use super::shelf::{self, Shelf};
 use super::trust::{self, Distrust};
 use crate::model::Timestamp;
 
@@ -99,6 +99,12 @@ impl Draft {
     /// Where it works: an empty folder.
     pub(super) fn workshop(&self) -> PathBuf {
         self.folder.path().join("workshop")
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        shelf::clear(&self.workshop());
     }
 }
 
@@ -221,7 +227,7 @@ impl Codes {
         let component = self.load(engine, &mut draft.file, &label.made, module).map_err(Unloaded::from)?;
         if let (Some(folder), true) = (&self.folder, draft.may_stay) {
             let path = folder.join(self.file_name(digest));
-            match std::fs::rename(draft.folder.path().join(MADE), &path).and_then(|()| sync(folder)) {
+            match std::fs::rename(draft.folder.path().join(MADE), &path) {
                 Ok(()) => self.bound(folder, &path),
                 Err(why) => tracing::warn!(file = %path.display(), %why, "native code can't be kept"),
             }
@@ -264,10 +270,6 @@ fn distrusted(folder: &Path, why: &Distrust) {
         %why,
         "native code is not kept, each start compiles all modules; name another folder in [cache] of hookmill.toml"
     );
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 fn bound(folder: &Path, newest: &Path, bytes_max: u64) -> io::Result<()> {

@@ -34,7 +34,8 @@ pub const COMMAND: &str = "compile-module";
 /// By the clock on the wall compiling may take this many times longer: the compiler gets what the engine leaves it.
 const WALL_FACTOR: u32 = 4;
 
-/// Threads that compile one module: each has memory of its own, and the limit must not depend on the machine.
+/// Threads that compile one module, at most: each has memory of its own, and the limit must not depend on the machine. They
+/// also leave half of the cores alone: however nice a process is, whoever wakes up beside it waits for a slice of its.
 const THREADS_MAX: usize = 4;
 
 /// Bytes of native code that are taken from the pipe at once.
@@ -231,7 +232,8 @@ fn own_program() -> io::Result<PathBuf> {
 
 /// Starts a compiler with three pipes and nothing else.
 fn start(program: &Path) -> io::Result<Child> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.div_ceil(2).min(THREADS_MAX);
     Command::new(program)
         .arg0("hookmill")
         .arg(COMMAND)
