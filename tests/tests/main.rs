@@ -25,6 +25,7 @@ mod mill;
 mod pace;
 mod publish_target;
 mod registry;
+mod retries;
 mod rollout;
 mod scene;
 mod shutdown;

@@ -324,7 +324,17 @@ pub(super) static RETRY: Section = Section {
     label: "retry",
     about: "When a failed attempt is repeated. Either `schedule`, or `attempts`, `initial`, `multiplier` and `max`. \
             An event whose retries are used up is dead-lettered as `exhausted`.",
-    keys: &[&SCHEDULE, &ATTEMPTS, &INITIAL, &MULTIPLIER, &MAX, &JITTER, &RETRY_AFTER_MAX, &GIVE_UP_ON],
+    keys: &[
+        &SCHEDULE,
+        &ATTEMPTS,
+        &INITIAL,
+        &MULTIPLIER,
+        &MAX,
+        &JITTER,
+        &MAX_AGE,
+        &RETRY_AFTER_MAX,
+        &GIVE_UP_ON,
+    ],
 };
 
 const WAIT: Time = Time { min: MILLISECOND, max: WEEK };
@@ -355,6 +365,13 @@ pub(super) static JITTER: Setting<JitterKind> = Setting::new(
     JitterKind,
     Default("0.2"),
     "How chance spreads each wait, so that retries don't come as one.",
+);
+pub(super) static MAX_AGE: Setting<Time> = Setting::new(
+    "max_age",
+    Time { min: MILLISECOND, max: MONTH },
+    Nothing("the schedule alone bounds the retries"),
+    "No further attempt is made where it would come later than this after the first one: the event is dead-lettered as \
+     `exhausted`, though its schedule has attempts left. What lay in a paused or disabled lane is tried once more all the same.",
 );
 pub(super) static RETRY_AFTER_MAX: Setting<Time> = Setting::new(
     "retry_after_max",

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::checked::{Pipeline, Step, Subscription, Target};
 use super::keys::{
     ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DISABLE_AFTER, FAILURES, FOR, FORMAT,
-    GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER,
-    NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE, RATIO,
-    RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS, SIGN, SOURCE_TABLE,
-    START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME, SUBSCRIPTIONS, TIMEOUT,
-    TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
+    GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
+    MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE,
+    RATIO, RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS, SIGN,
+    SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME, SUBSCRIPTIONS,
+    TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
 };
 use super::report::Code;
 use super::setting::{About, Context, File, Reported, Table};
@@ -311,10 +311,11 @@ fn retry(table: &Table<'_>) -> Option<Retry> {
     let listed = table.get(&SCHEDULE);
     let computed = exponential_schedule(table);
     let jitter = table.get(&JITTER);
+    let max_age = table.optional(&MAX_AGE).ok();
     let retry_after_max = table.get(&RETRY_AFTER_MAX);
     let give_up_on = table.get(&GIVE_UP_ON);
     let schedule = if other.is_some() { computed } else { listed };
-    let policy = Policy { schedule: schedule?, jitter: jitter? };
+    let policy = Policy { schedule: schedule?, jitter: jitter?, max_age: max_age? };
     let give_up_on = give_up_on?.into_iter().filter_map(|status| u16::try_from(status).ok());
     Some(Retry { policy, after_max: retry_after_max?, give_up_on: give_up_on.collect() })
 }

@@ -13,6 +13,7 @@ use super::held::Hold;
 use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
 use super::storing::{Put, Stopped, delete_lease, forms};
+use crate::lane::Tried;
 use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
 use crate::pipeline::Moment;
@@ -122,7 +123,8 @@ impl Engine {
         lease: Option<u64>,
     ) {
         ticket.close();
-        task.left = Some(lane.subscription.retry.left(task.attempt));
+        let tried = Tried::by(Timestamp::now(), task.attempt, task.first_attempt);
+        task.left = Some(lane.subscription.retry.left(tried));
         let mut smaller = forms(&task).skip(1).collect::<Vec<_>>().into_iter();
         loop {
             let news = lane.spill();
