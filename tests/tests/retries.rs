@@ -85,3 +85,45 @@ async fn the_greatest_age_ends_what_waits_in_a_lane_that_is_open() {
     assert!(in_lane >= 5 && letters.iter().all(|letter| letter.reason() == "exhausted"), "{letters:#?}");
     assert_eq!(endpoint.received(), before, "nobody probed");
 }
+
+#[tokio::test]
+async fn a_status_that_is_not_named_ends_at_once_and_a_broken_connection_never_does() {
+    let endpoint = Endpoint::start(behaviour::always(503)).await;
+    let pipeline = webhook("all", &endpoint.url(), "") + &retry(&["100ms"; 30], "retry_on = [503]");
+    let scene = Scene::start(&pipeline).await;
+    scene.publish([good("1")]).await;
+    endpoint.wait_for("the status that is named is tried again", SOON, |log| log.received() >= 2).await;
+    endpoint.behave(behaviour::close_mid_response());
+    let before = endpoint.received();
+    endpoint.wait_for("what breaks is tried again", SOON, |log| log.received() >= before + 2).await;
+    endpoint.behave(behaviour::always(500));
+    let letters = scene.letters(1).await;
+    let [letter] = letters.as_slice() else { panic!("one letter") };
+    let end = (letter.reason(), letter.number("status"), letter.error());
+    assert_eq!(end, ("given_up", 500, "the endpoint answered 500, which `retry_on` doesn't name"));
+    let answered_500 = endpoint.received();
+    scene.quiet().await;
+    assert_eq!(endpoint.received(), answered_500);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_broken_altogether_opens_its_circuit_though_nothing_is_tried_again() {
+    let endpoint = Endpoint::start(behaviour::always(500)).await;
+    let circuit = "[subscription.circuit]\nfailures = 3\nfor = \"1ms\"\nprobe = \"1h\"\nprobe_max = \"1h\"\n";
+    let pipeline = webhook("all", &endpoint.url(), "concurrency = 1") + &retry(&["1h"], "retry_on = [503]");
+    let scene = Scene::start(&(pipeline + circuit)).await;
+    scene.publish((0..20).map(|number| good(&number.to_string()))).await;
+    let opened = |line: &LogLine| line.message().starts_with("circuit opened");
+    scene.engine.wait_for_line("the circuit opens", SOON, opened).await;
+    let attempts = endpoint.received() as u64;
+    lanes_hold(&scene, 20 - attempts).await;
+    scene.letters(attempts).await;
+
+    // An answer of 4xx is the endpoint's own word on the event.
+    let judge = Endpoint::start(behaviour::always(404)).await;
+    let pipeline = webhook("all", &judge.url(), "concurrency = 1") + &retry(&["1h"], "retry_on = [503]");
+    let scene = Scene::start(&(pipeline + circuit)).await;
+    scene.publish((0..20).map(|number| good(&number.to_string()))).await;
+    scene.letters(20).await;
+    assert_eq!(judge.received(), 20);
+}

@@ -334,6 +334,7 @@ pub(super) static RETRY: Section = Section {
         &MAX_AGE,
         &RETRY_AFTER_MAX,
         &GIVE_UP_ON,
+        &RETRY_ON,
     ],
 };
 
@@ -379,9 +380,19 @@ pub(super) static RETRY_AFTER_MAX: Setting<Time> = Setting::new(
     Default("\"1h\""),
     "Longest time that an endpoint's `Retry-After` is obeyed for.",
 );
+/// What isn't success.
+const STATUSES: List<Whole> = List { item: Whole { min: 300, max: 599 }, max: 300 };
+
 pub(super) static GIVE_UP_ON: Setting<List<Whole>> = Setting::new(
     "give_up_on",
-    List { item: Whole { min: 300, max: 599 }, max: 300 },
+    STATUSES,
     Default("[]"),
     "HTTP statuses that end in a dead letter at once, as `given_up`.",
+);
+pub(super) static RETRY_ON: Setting<List<Whole>> = Setting::new(
+    "retry_on",
+    STATUSES,
+    Nothing("every status that isn't success, 410 or in `give_up_on`"),
+    "The only HTTP statuses that are tried again; each other one that isn't success ends in a dead letter at once, as \
+     `given_up` (a 410 as `gone`, unless it is named). Empty: none is. Time-outs and broken connections are always tried again.",
 );

@@ -47,7 +47,12 @@ enum Sign {
 fn sign(fault: &Fault) -> Sign {
     match fault.code {
         Code::Status if matches!(fault.again, crate::model::Again::Never(Reason::GivenUp)) => Sign::Success,
+        // The endpoint has judged the event, it is not broken.
+        Code::UnlistedStatus if fault.status.is_some_and(|status| (400..500).contains(&status)) => {
+            Sign::Success
+        }
         Code::Status
+        | Code::UnlistedStatus
         | Code::Timeout
         | Code::Connect
         | Code::Tls
