@@ -31,6 +31,7 @@ mod scene;
 mod shutdown;
 mod slowness;
 mod source;
+mod status;
 mod structure;
 mod telemetry;
 mod testing;

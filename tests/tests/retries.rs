@@ -7,13 +7,14 @@ use hookmill_tests::{Endpoint, behaviour, eventually, hookmill};
 
 use crate::scene::{SOON, Scene, good, messages_in, retry, webhook};
 
-async fn lane_command(scene: &Scene, command: &str) {
+/// Runs `hookmill lane <command>` for the lane `p/all`.
+pub async fn lane_command(scene: &Scene, command: &str) {
     let said = hookmill(&["lane", command, "p/all", "--nats", &scene.server.url()]).await;
     assert_eq!(said.code, 0, "{said:?}");
 }
 
 /// Waits until the lanes hold `count` tasks.
-async fn lanes_hold(scene: &Scene, count: u64) {
+pub async fn lanes_hold(scene: &Scene, count: u64) {
     eventually(SOON, &format!("{count} tasks in lanes"), || async {
         let held = messages_in(&scene.jetstream, "HOOKMILL_LANES").await;
         if held == count { Ok(()) } else { Err(format!("{held} in lanes")) }

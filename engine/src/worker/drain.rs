@@ -70,6 +70,7 @@ impl Engine {
                     }
                     let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
                     lane.probing(now);
+                    self.note_probe(lane);
                     let slot = lane.slots.clone().acquire_owned().await.map_err(|_| "closed")?;
                     if let Some(delivered) = one(pull).await? {
                         let drained =

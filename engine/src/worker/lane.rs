@@ -280,6 +280,19 @@ impl Lane {
         change == Change::Opened
     }
 
+    /// What the last failed attempt met.
+    pub fn last_error(&self) -> Option<String> {
+        self.state().last_error.clone()
+    }
+
+    /// When its circuit, if open, is probed next.
+    pub fn next_probe(&self) -> Option<Timestamp> {
+        match self.state().circuit.state() {
+            CircuitState::Open { probe_at, .. } => Some(probe_at),
+            CircuitState::Closed => None,
+        }
+    }
+
     /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due.
     /// What another engine, or an earlier run, could not read is none of it: this one looks for itself.
     pub fn restore(&self, record: &LaneRecord, now: Timestamp) {
