@@ -163,12 +163,14 @@ impl Lane {
             state.circuit.is_open() || matches!(state.record, LaneMode::Paused | LaneMode::Disabled);
         if blocked || state.unreadable {
             Entry::Store
-        } else if !state.spilling {
-            Entry::Wait
         } else if state.circuit.allowed(self.subscription.concurrency) < self.subscription.concurrency {
+            // An empty lane as well: what falls due at once after an outage would take every slot of an endpoint that has
+            // answered once. The drain keeps to the ramp.
             Entry::Store
-        } else {
+        } else if state.spilling {
             Entry::IfFree
+        } else {
+            Entry::Wait
         }
     }
 
