@@ -94,6 +94,7 @@ fn deliver(bench: &mut Criterion) {
             sign: Vec::new(),
             timeout: Duration::from_secs(15),
             give_up_on: Vec::new(),
+            retry_on: None,
             retry_after_max: Duration::from_hours(1),
             allow: Vec::new(),
         };

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::deliver::publish::Publisher;
 use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
-use crate::lane::{Policy, Rate, circuit};
+use crate::lane::{Policy, Rate, Tried, circuit};
 use crate::model::event::Reading;
 use crate::model::{
     Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
@@ -468,19 +468,23 @@ fn gone_from_split(task: Task, index: u32) -> Next {
 pub fn failed(
     subscription: &Subscription,
     task: Task,
-    fault: Fault,
+    mut fault: Fault,
     step: Option<(OnError, u16)>,
     moment: Moment<'_>,
 ) -> Next {
     let reason = match fault.again {
         Again::Never(reason) => reason,
         Again::Later { after, exhausted } => {
-            match subscription.retry.next(task.attempt, after, moment.draw) {
-                Some(wait) => {
-                    return Next::Wait(task.with_fault(&fault), moment.clock.now().plus(wait), fault);
-                }
-                None => exhausted,
+            let now = moment.clock.now();
+            match subscription.retry.next(
+                Tried::by(now, task.attempt, task.first_attempt),
+                after,
+                moment.draw,
+            ) {
+                Ok(wait) => return Next::Wait(task.with_fault(&fault), now.plus(wait), fault),
+                Err(spent) => fault.detail = format!("given up {spent}: {}", fault.detail),
             }
+            exhausted
         }
     };
     match step {
@@ -490,7 +494,7 @@ pub fn failed(
                 Work::Step(_, event) => Work::Step(at + 1, event),
                 other => other,
             };
-            Next::Onward(Task { work, attempt: 0, ..task })
+            Next::Onward(Task { work, attempt: 0, first_attempt: None, ..task })
         }
         Some((OnError::DeadLetter, _)) | None => {
             let fault = Fault { again: Again::Never(reason), ..fault };

@@ -1,8 +1,12 @@
 //! How fast a lane sends, and when it stops trying.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hookmill_tests::{Endpoint, behaviour, eventually, hookmill};
+use hookmill_tests::endpoint::{Behaviour, Notice};
+use hookmill_tests::engine::LogLine;
+use hookmill_tests::{Endpoint, Reply, behaviour, eventually, hookmill};
 
 use crate::scene::{SOON, Scene, good, messages_in, retry, webhook};
 
@@ -93,4 +97,55 @@ async fn a_share_of_failures_opens_the_circuit_though_some_succeed() {
     endpoint.behave(behaviour::always(200));
     endpoint.wait_for_delivered(100, SOON).await;
     scene.quiet().await;
+}
+
+/// Answers 200 after `time`, and notes with each request how many were under way when it came, itself included.
+fn counting(time: Duration) -> (Behaviour, Arc<Mutex<Vec<usize>>>) {
+    let (under_way, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let noted = seen.clone();
+    let behaviour = behaviour::custom(move |_| {
+        noted.lock().expect("nobody panics").push(under_way.fetch_add(1, Ordering::SeqCst) + 1);
+        let under_way = under_way.clone();
+        let done = Notice::new(move || {
+            under_way.fetch_sub(1, Ordering::SeqCst);
+        });
+        Reply::After(time, Box::new(Reply::Noting(done, Box::new(Reply::Status(200)))))
+    });
+    (behaviour, seen)
+}
+
+/// The lane is empty when its endpoint recovers, and then all that waits falls due at the same moment.
+#[tokio::test]
+async fn what_falls_due_at_once_after_an_outage_is_ramped_up_from_one() {
+    const EVENTS: usize = 40;
+    let endpoint = Endpoint::start(behaviour::always(503)).await;
+    let circuit = format!(
+        "[subscription.circuit]\nfailures = {}\nfor = \"1ms\"\nprobe = \"500ms\"\nprobe_max = \"500ms\"\n",
+        EVENTS + 1
+    );
+    let pipeline = webhook("all", &endpoint.url(), "concurrency = 16") + &retry(&["12s"; 3], "") + &circuit;
+    let scene = Scene::start(&pipeline).await;
+    scene.publish((0..EVENTS).map(|number| good(&number.to_string()))).await;
+    endpoint.wait_for("each was tried", SOON, |log| log.received() == EVENTS).await;
+    scene.publish([good("opens")]).await;
+    let opened = |line: &LogLine| line.message().starts_with("circuit opened");
+    scene.engine.wait_for_line("the circuit opens", SOON, opened).await;
+    let (counting, under_way) = counting(Duration::from_millis(300));
+    endpoint.behave(counting);
+    scene.publish([good("probe")]).await;
+    scene.engine.wait_for_line("the circuit closes", SOON, |line| line.message() == "circuit closed").await;
+    eventually(SOON, "the lane is direct", || async {
+        let state = scene.engine.metric("hookmill_lane_state", &["subscription=\"all\""]).await;
+        if state < 0.5 { Ok(()) } else { Err(format!("state {state}")) }
+    })
+    .await;
+    assert_eq!(endpoint.received(), EVENTS + 2, "nothing fell due before the lane was empty");
+    endpoint.wait_for_delivered(EVENTS + 2, SOON).await;
+    scene.quiet().await;
+    let under_way = under_way.lock().expect("nobody panics").clone();
+    // The first is the probe; behind it one at a time, two, four, and then as many as there are slots.
+    let most = |range: std::ops::Range<usize>| under_way[range].iter().copied().max();
+    assert_eq!((most(0..2), most(2..4)), (Some(1), Some(2)), "{under_way:?}");
+    assert!(most(0..under_way.len()) <= Some(16), "{under_way:?}");
+    assert_eq!(endpoint.received(), 2 * EVENTS + 3, "each was sent once after the outage: {under_way:?}");
 }

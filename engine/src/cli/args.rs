@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Own nats-server, pipelines loaded and watched, deliveries shown as they happen
     Dev(DevArgs),
-    /// Engines that run, and the modules that they use
+    /// Engines that run, the modules that they use, and how each lane stands
     Status,
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]

@@ -1,7 +1,5 @@
 //! `hookmill lane`: what waits where, and pausing and resuming it.
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
 use super::args::{Global, LaneCommand};
@@ -9,7 +7,7 @@ use super::output::table;
 use super::{Failure, assemble};
 use crate::config;
 use crate::model::Name;
-use crate::nats::lanes::{self, LaneView};
+use crate::nats::lanes::{self, Known, LaneView};
 use crate::nats::{Nats, Prefix, Registry};
 
 pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Failure> {
@@ -52,30 +50,25 @@ fn parts(lane: &str) -> Result<(Name, Name), Failure> {
     Ok((Name::new(pipeline).map_err(|_| usage())?, Name::new(subscription).map_err(|_| usage())?))
 }
 
-fn known(loaded: &config::Loaded) -> BTreeSet<(String, String)> {
-    let mut known = BTreeSet::new();
+fn known(loaded: &config::Loaded) -> Known {
+    let mut known = Known::default();
     for pipeline in &loaded.pipelines {
-        known.insert((pipeline.name.to_string(), "_".to_owned()));
+        known.lanes.insert((pipeline.name.to_string(), "_".to_owned()));
         for subscription in &pipeline.subscriptions {
-            known.insert((pipeline.name.to_string(), subscription.name.to_string()));
+            known.lanes.insert((pipeline.name.to_string(), subscription.name.to_string()));
         }
     }
     known
 }
 
-async fn list(
-    nats: &Nats,
-    registry: &Registry,
-    global: &Global,
-    known: &BTreeSet<(String, String)>,
-) -> Result<(), Failure> {
+async fn list(nats: &Nats, registry: &Registry, global: &Global, known: &Known) -> Result<(), Failure> {
     let lanes = lanes::view(nats, registry, known).await.map_err(|error| Failure::failed(&error))?;
     let mut lines = Vec::new();
     for lane in lanes {
         if global.json {
             println!("{}", json!(lane));
         } else {
-            let LaneView { pipeline, subscription, state, why, backlog, waiting } = lane;
+            let LaneView { pipeline, subscription, state, why, backlog, waiting, .. } = lane;
             let lane = format!("{pipeline}/{subscription}");
             lines.push(vec![lane, state.to_owned(), backlog.to_string(), waiting.to_string(), why]);
         }

@@ -1,12 +1,13 @@
-//! `hookmill status`: which engines run, and which modules they use.
+//! `hookmill status`: which engines run, which modules they use, and how each lane stands.
 
 use serde_json::{Value, json};
 
 use super::args::Global;
 use super::output::table;
 use super::{Failure, assemble};
-use crate::nats::Modules;
+use crate::nats::lanes::{self, Known, LaneView};
 use crate::nats::modules::{Alive, Use};
+use crate::nats::{Modules, Nats, Registry};
 
 /// Hex digits of a digest that are shown to people.
 const DIGEST_SHOWN: usize = 12;
@@ -17,12 +18,61 @@ pub(crate) async fn status(global: &Global) -> Result<(), Failure> {
     let modules = Modules::look(&nats);
     let engines = modules.engines().await.map_err(|error| Failure::failed(&error))?;
     let uses = modules.uses().await.map_err(|error| Failure::failed(&error))?;
+    let lanes = look_at_lanes(&nats).await?;
     if global.json {
-        engines.iter().map(engine_json).chain(uses.iter().map(use_json)).for_each(|line| println!("{line}"));
+        let lines = engines.iter().map(engine_json).chain(uses.iter().map(use_json));
+        lines.chain(lanes.iter().map(lane_json)).for_each(|line| println!("{line}"));
     } else {
-        print!("{}", text(&engines, &uses));
+        print!("{}{}", text(&engines, &uses), lanes_text(&lanes));
     }
     Ok(())
+}
+
+/// Every lane that the files in force have or that something is in; none where no engine has ever run.
+async fn look_at_lanes(nats: &Nats) -> Result<Vec<LaneView>, Failure> {
+    let records = nats.stream_messages(&nats.prefix().registry_stream()).await;
+    if records.map_err(|error| Failure::failed(&error))? == 0 {
+        return Ok(Vec::new());
+    }
+    let registry = Registry::open(nats).await.map_err(|error| Failure::failed(&error))?;
+    let known = Known::in_force(nats, &registry).await.map_err(|error| Failure::failed(&error))?;
+    lanes::view(nats, &registry, &known).await.map_err(|error| Failure::failed(&error))
+}
+
+fn lane_json(lane: &LaneView) -> Value {
+    let mut line = json!(lane);
+    line["kind"] = json!("lane");
+    line
+}
+
+/// Lanes that people should look at, one a line; those that are active and empty are counted only.
+fn lanes_text(lanes: &[LaneView]) -> String {
+    let idle = |lane: &&LaneView| lane.state == "active" && lane.backlog + lane.waiting == 0;
+    let (idle, busy): (Vec<&LaneView>, Vec<&LaneView>) = lanes.iter().partition(idle);
+    let line = |lane: &&LaneView| {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        vec![
+            format!("{}/{}", lane.pipeline, lane.subscription),
+            lane.state.to_owned(),
+            lane.backlog.to_string(),
+            lane.waiting.to_string(),
+            text(&lane.oldest),
+            text(&lane.next_probe),
+            text(&lane.last_error),
+            lane.why.clone(),
+        ]
+    };
+    let mut text = match idle.len() {
+        0 => String::new(),
+        1 => "\n1 lane is active and empty\n".to_owned(),
+        count => format!("\n{count} lanes are active and empty\n"),
+    };
+    if !busy.is_empty() {
+        let lines: Vec<Vec<String>> = busy.iter().map(line).collect();
+        let columns = ["LANE", "STATE", "BACKLOG", "WAITING", "OLDEST", "NEXT PROBE", "LAST ERROR", "WHY"];
+        text = format!("\n{}{text}", table(&columns, &lines));
+    }
+    text
 }
 
 fn engine_json(alive: &Alive) -> Value {
@@ -80,6 +130,43 @@ mod tests {
 
     use super::*;
     use crate::model::{Digest, Name, Version};
+
+    #[test]
+    fn lanes_that_need_a_look_are_shown_and_the_others_counted() {
+        let lane = |subscription: &str, state, backlog| LaneView {
+            pipeline: "orders".to_owned(),
+            subscription: subscription.to_owned(),
+            state,
+            why: String::new(),
+            backlog,
+            waiting: 0,
+            oldest: None,
+            last_error: None,
+            next_probe: None,
+        };
+        let open = LaneView {
+            why: "the endpoint answered 503".to_owned(),
+            oldest: Some("2026-11-24T03:00:00Z".to_owned()),
+            last_error: Some("no connection".to_owned()),
+            next_probe: Some("2026-11-24T03:01:00Z".to_owned()),
+            ..lane("erp", "open", 3)
+        };
+        let expected = "
+LANE        STATE   BACKLOG  WAITING  OLDEST                NEXT PROBE            LAST ERROR     WHY
+orders/erp  open    3        0        2026-11-24T03:00:00Z  2026-11-24T03:01:00Z  no connection  the endpoint answered 503
+orders/b    paused  0        0        -                     -                     -
+
+1 lane is active and empty
+";
+        assert_eq!(lanes_text(&[open.clone(), lane("a", "active", 0), lane("b", "paused", 0)]), expected);
+        assert_eq!(
+            lanes_text(&[lane("a", "active", 0), lane("b", "active", 0)]),
+            "\n2 lanes are active and empty\n"
+        );
+        assert_eq!(lanes_text(&[]), "");
+        let json = lane_json(&open);
+        assert_eq!((&json["kind"], &json["next_probe"]), (&json!("lane"), &json!("2026-11-24T03:01:00Z")));
+    }
 
     #[test]
     fn engines_and_their_modules_are_shown_as_tables() {

@@ -324,7 +324,18 @@ pub(super) static RETRY: Section = Section {
     label: "retry",
     about: "When a failed attempt is repeated. Either `schedule`, or `attempts`, `initial`, `multiplier` and `max`. \
             An event whose retries are used up is dead-lettered as `exhausted`.",
-    keys: &[&SCHEDULE, &ATTEMPTS, &INITIAL, &MULTIPLIER, &MAX, &JITTER, &RETRY_AFTER_MAX, &GIVE_UP_ON],
+    keys: &[
+        &SCHEDULE,
+        &ATTEMPTS,
+        &INITIAL,
+        &MULTIPLIER,
+        &MAX,
+        &JITTER,
+        &MAX_AGE,
+        &RETRY_AFTER_MAX,
+        &GIVE_UP_ON,
+        &RETRY_ON,
+    ],
 };
 
 const WAIT: Time = Time { min: MILLISECOND, max: WEEK };
@@ -356,15 +367,32 @@ pub(super) static JITTER: Setting<JitterKind> = Setting::new(
     Default("0.2"),
     "How chance spreads each wait, so that retries don't come as one.",
 );
+pub(super) static MAX_AGE: Setting<Time> = Setting::new(
+    "max_age",
+    Time { min: MILLISECOND, max: MONTH },
+    Nothing("the schedule alone bounds the retries"),
+    "No further attempt is made where it would come later than this after the first one: the event is dead-lettered as \
+     `exhausted`, though its schedule has attempts left. What lay in a paused or disabled lane is tried once more all the same.",
+);
 pub(super) static RETRY_AFTER_MAX: Setting<Time> = Setting::new(
     "retry_after_max",
     Time { min: Duration::ZERO, max: WEEK },
     Default("\"1h\""),
     "Longest time that an endpoint's `Retry-After` is obeyed for.",
 );
+/// What isn't success.
+const STATUSES: List<Whole> = List { item: Whole { min: 300, max: 599 }, max: 300 };
+
 pub(super) static GIVE_UP_ON: Setting<List<Whole>> = Setting::new(
     "give_up_on",
-    List { item: Whole { min: 300, max: 599 }, max: 300 },
+    STATUSES,
     Default("[]"),
     "HTTP statuses that end in a dead letter at once, as `given_up`.",
+);
+pub(super) static RETRY_ON: Setting<List<Whole>> = Setting::new(
+    "retry_on",
+    STATUSES,
+    Nothing("every status that isn't success, 410 or in `give_up_on`"),
+    "The only HTTP statuses that are tried again; each other one that isn't success ends in a dead letter at once, as \
+     `given_up` (a 410 as `gone`, unless it is named). Empty: none is. Time-outs and broken connections are always tried again.",
 );

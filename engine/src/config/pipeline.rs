@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::checked::{Pipeline, Step, Subscription, Target};
 use super::keys::{
     ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DISABLE_AFTER, FAILURES, FOR, FORMAT,
-    GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_IN_FLIGHT, MEMORY, MULTIPLIER,
-    NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE, RATIO,
-    RETRY_AFTER_MAX, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS, SIGN, SOURCE_TABLE,
-    START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME, SUBSCRIPTIONS, TIMEOUT,
-    TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
+    GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
+    MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE,
+    RATIO, RETRY_AFTER_MAX, RETRY_ON, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS,
+    SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
+    SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
 };
 use super::report::Code;
 use super::setting::{About, Context, File, Reported, Table};
@@ -214,6 +214,7 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
         sign: sign?,
         timeout: timeout?,
         give_up_on: retry.give_up_on.clone(),
+        retry_on: retry.only_on.clone(),
         retry_after_max: retry.after_max,
         allow: allow?,
     });
@@ -298,6 +299,7 @@ struct Retry {
     policy: Policy,
     after_max: Duration,
     give_up_on: Vec<u16>,
+    only_on: Option<Vec<u16>>,
 }
 
 fn retry(table: &Table<'_>) -> Option<Retry> {
@@ -311,12 +313,32 @@ fn retry(table: &Table<'_>) -> Option<Retry> {
     let listed = table.get(&SCHEDULE);
     let computed = exponential_schedule(table);
     let jitter = table.get(&JITTER);
+    let max_age = table.optional(&MAX_AGE).ok();
     let retry_after_max = table.get(&RETRY_AFTER_MAX);
-    let give_up_on = table.get(&GIVE_UP_ON);
+    let statuses = statuses(table);
     let schedule = if other.is_some() { computed } else { listed };
-    let policy = Policy { schedule: schedule?, jitter: jitter? };
-    let give_up_on = give_up_on?.into_iter().filter_map(|status| u16::try_from(status).ok());
-    Some(Retry { policy, after_max: retry_after_max?, give_up_on: give_up_on.collect() })
+    let policy = Policy { schedule: schedule?, jitter: jitter?, max_age: max_age? };
+    let (give_up_on, only_on) = statuses?;
+    Some(Retry { policy, after_max: retry_after_max?, give_up_on, only_on })
+}
+
+/// `give_up_on` and `retry_on`, which have no status in common.
+fn statuses(table: &Table<'_>) -> Option<(Vec<u16>, Option<Vec<u16>>)> {
+    let give_up_on = table.get(&GIVE_UP_ON);
+    let retry_on = table.optional(&RETRY_ON).ok();
+    let (give_up_on, retry_on) = (give_up_on?, retry_on?);
+    let both = retry_on.iter().flatten().find(|status| give_up_on.contains(status));
+    if let Some(both) = both {
+        let at = table.given(&RETRY_ON).unwrap_or_default();
+        let said = format!("names {both}, which give_up_on names too");
+        let hint = format!("leave {both} out of retry_on, or out of give_up_on");
+        table.context(RETRY_ON.key()).wrong(Code::Conflict, &at, said, hint);
+        return None;
+    }
+    let small = |statuses: Vec<u64>| {
+        statuses.into_iter().filter_map(|status| u16::try_from(status).ok()).collect::<Vec<u16>>()
+    };
+    Some((small(give_up_on), retry_on.map(small)))
 }
 
 fn exponential_schedule(table: &Table<'_>) -> Option<Vec<Duration>> {

@@ -223,7 +223,7 @@ fn what_is_left_out_has_its_default() {
     let schedule: Vec<u64> = [5, 300, 1800].into_iter().chain(hours).collect();
     let schedule: Vec<Duration> = schedule.into_iter().map(Duration::from_secs).collect();
     let hour = Duration::from_hours(1);
-    let retry = Policy { schedule, jitter: Jitter::Share(0.2) };
+    let retry = Policy { schedule, jitter: Jitter::Share(0.2), max_age: None };
     assert_eq!(retry, Policy::default());
     assert_eq!(subscription.retry, retry);
     let deliver = deliver::Settings {
@@ -233,6 +233,7 @@ fn what_is_left_out_has_its_default() {
         sign: vec![],
         timeout: Duration::from_secs(15),
         give_up_on: vec![],
+        retry_on: None,
         retry_after_max: hour,
         allow: vec![],
     };
@@ -283,6 +284,15 @@ fn retries_are_listed_or_computed() {
         [2, 6, 18, 30]
     );
     assert_eq!(seconds(&retry("initial = \"1s\"")), [1, 2, 4, 8, 16, 32, 64]);
+    let statuses = |text: &str| {
+        let pipeline = only(&format!("{SMALL}[subscription.retry]\n{text}"));
+        let [subscription] = pipeline.subscriptions.as_slice() else { panic!("one subscription") };
+        let Target::Deliver(deliver) = &subscription.target else { panic!("a webhook") };
+        deliver.retry_on.clone()
+    };
+    assert_eq!(statuses("retry_on = []"), Some(vec![]));
+    assert_eq!(statuses("retry_on = [429, 503]\ngive_up_on = [400]"), Some(vec![429, 503]));
+    assert_eq!(retry("max_age = \"90m\"").max_age, Some(Duration::from_mins(90)));
     assert_eq!(retry("jitter = \"full\"").jitter, Jitter::Full);
     assert_eq!(retry("jitter = 1").jitter, Jitter::Share(1.0));
 }

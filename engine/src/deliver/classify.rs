@@ -6,22 +6,38 @@ use time::{Date, Month, PrimitiveDateTime, Time};
 
 use crate::model::{Again, Code, Fault, Reason, Stage, Timestamp, Whose};
 
-/// Success for 2xx, else the fault: `give_up_on` and 410 end the task, anything else may be tried again, at the time that
-/// `Retry-After` asks for but after `retry_after_max` at the latest.
+/// What a subscription has decided about statuses that are no success. No status is in both lists.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// These end the task.
+    pub give_up_on: &'a [u16],
+    /// If given, every status that it doesn't name ends the task.
+    pub retry_on: Option<&'a [u16]>,
+    /// Longest time that a `Retry-After` is obeyed for.
+    pub retry_after_max: Duration,
+}
+
+/// Success for 2xx, else the fault: `give_up_on`, what `retry_on` leaves out, and a 410 that it doesn't name end the task;
+/// anything else may be tried again, at the time that `Retry-After` asks for but after `retry_after_max` at the latest.
 pub fn classify(
     status: u16,
     retry_after: Option<&str>,
     now: Timestamp,
-    give_up_on: &[u16],
-    retry_after_max: Duration,
+    rules: Rules<'_>,
 ) -> Result<(), Fault> {
+    let Rules { give_up_on, retry_on, retry_after_max } = rules;
+    let named = retry_on.map(|statuses| statuses.contains(&status));
     let text = |more: &str| format!("the endpoint answered {status}{more}");
     let never =
         |reason, more| Fault::never(Stage::Deliver, Code::Status, Whose::Endpoint, reason, text(more));
     let mut fault = match status {
         200..=299 => return Ok(()),
         _ if give_up_on.contains(&status) => never(Reason::GivenUp, ", which `give_up_on` names"),
-        410 => never(Reason::Gone, ": it is gone for good"),
+        410 if named != Some(true) => never(Reason::Gone, ": it is gone for good"),
+        _ if named == Some(false) => {
+            let detail = text(", which `retry_on` doesn't name");
+            Fault::never(Stage::Deliver, Code::UnlistedStatus, Whose::Endpoint, Reason::GivenUp, detail)
+        }
         300..=399 => later(text(": redirects are not followed")),
         _ => later(text("")),
     };
@@ -108,8 +124,10 @@ mod tests {
     /// 1994-11-06T08:49:00Z, 37 seconds before the date of the RFC's examples.
     const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_740);
 
+    const RULES: Rules<'static> = Rules { give_up_on: &[400, 422], retry_on: None, retry_after_max: HOUR };
+
     fn fault(status: u16, retry_after: Option<&str>) -> Fault {
-        classify(status, retry_after, NOW, &[400, 422], HOUR).expect_err("a fault")
+        classify(status, retry_after, NOW, RULES).expect_err("a fault")
     }
 
     fn wait(retry_after: &str) -> Option<u64> {
@@ -122,7 +140,11 @@ mod tests {
     #[test]
     fn every_2xx_is_success() {
         for status in 200..300 {
-            assert_eq!(classify(status, Some("5"), NOW, &[200], HOUR), Ok(()), "{status}");
+            assert_eq!(
+                classify(status, Some("5"), NOW, Rules { retry_on: Some(&[]), ..RULES }),
+                Ok(()),
+                "{status}"
+            );
         }
     }
 
@@ -141,10 +163,36 @@ mod tests {
                 (Some(status), Code::Status, Whose::Endpoint)
             );
         }
-        let listed = classify(410, None, NOW, &[410], HOUR).unwrap_err();
+        let listed = classify(410, None, NOW, Rules { give_up_on: &[410], ..RULES }).unwrap_err();
         assert_eq!(listed.again, Again::Never(Reason::GivenUp), "a 410 that is listed disables no lane");
         assert_eq!(fault(503, None).detail, "the endpoint answered 503");
         assert_eq!(fault(302, None).detail, "the endpoint answered 302: redirects are not followed");
+    }
+
+    #[test]
+    fn where_statuses_to_be_tried_again_are_named_the_others_end_at_once() {
+        let later = Again::Later { after: Some(Duration::from_secs(7)), exhausted: Reason::Exhausted };
+        let given_up = Again::Never(Reason::GivenUp);
+        let (some, none): (&[u16], &[u16]) = (&[302, 429, 503], &[]);
+        for (retry_on, status, again, code) in [
+            (some, 503, later, Code::Status),
+            (some, 429, later, Code::Status),
+            (some, 302, later, Code::Status),
+            (some, 500, given_up, Code::UnlistedStatus),
+            (some, 404, given_up, Code::UnlistedStatus),
+            (some, 301, given_up, Code::UnlistedStatus),
+            (some, 410, Again::Never(Reason::Gone), Code::Status),
+            (some, 422, given_up, Code::Status),
+            (&[410], 410, later, Code::Status),
+            (none, 503, given_up, Code::UnlistedStatus),
+        ] {
+            let rules = Rules { retry_on: Some(retry_on), ..RULES };
+            let fault = classify(status, Some("7"), NOW, rules).unwrap_err();
+            let found = (fault.again, fault.code, fault.status);
+            assert_eq!(found, (again, code, Some(status)), "{status} of {retry_on:?}");
+        }
+        let unlisted = classify(500, None, NOW, Rules { retry_on: Some(&[503]), ..RULES }).unwrap_err();
+        assert_eq!(unlisted.detail, "the endpoint answered 500, which `retry_on` doesn't name");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::classify::classify;
+use super::classify::{Rules, classify};
 use super::live::{Live, LiveError};
 use super::render::render;
 use super::settings::{HeaderError, check_header_value, header_name};
@@ -87,8 +87,9 @@ impl Endpoint {
 
     fn judge(&self, answer: &Answer, now: Timestamp) -> Result<(), Fault> {
         let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let (give_up_on, most) = (&self.settings.give_up_on, self.settings.retry_after_max);
-        classify(answer.status, text(RETRY_AFTER), now, give_up_on, most).map_err(|mut fault| {
+        let Settings { give_up_on, retry_on, retry_after_max, .. } = &self.settings;
+        let rules = Rules { give_up_on, retry_on: retry_on.as_deref(), retry_after_max: *retry_after_max };
+        classify(answer.status, text(RETRY_AFTER), now, rules).map_err(|mut fault| {
             if let Some(host) = text(LOCATION).and_then(redirect_host).filter(|_| is_redirect(answer.status))
             {
                 fault.detail.push_str(" (to ");

@@ -15,7 +15,7 @@ pub mod signature;
 mod tests;
 
 pub use crate::egress::{UrlError, check_url};
-pub use classify::classify;
+pub use classify::{Rules, classify};
 pub use endpoint::Endpoint;
 pub use settings::{Format, HeaderError, Settings, check_header_name, check_header_value};
 

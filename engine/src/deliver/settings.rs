@@ -34,6 +34,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Statuses that end in a dead letter at once.
     pub give_up_on: Vec<u16>,
+    /// The only statuses that are tried again; `None`: all that nothing else ends.
+    pub retry_on: Option<Vec<u16>>,
     /// Longest time that a `Retry-After` is obeyed for.
     pub retry_after_max: Duration,
     /// Networks that this endpoint may reach although they are refused otherwise.

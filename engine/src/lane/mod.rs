@@ -6,4 +6,4 @@ pub mod retry;
 
 pub use circuit::{Circuit, CircuitState};
 pub use rate::{Pace, Rate};
-pub use retry::{Jitter, Policy};
+pub use retry::{Jitter, Policy, Spent, Tried};

@@ -45,6 +45,8 @@ pub enum Code {
     StepsChanged,
     /// The endpoint answered with a status that is no success.
     Status,
+    /// It answered with a status that is neither success nor among those that are retried.
+    UnlistedStatus,
     /// No full answer within the time-out.
     Timeout,
     /// No connection to the endpoint.
@@ -83,6 +85,7 @@ impl Code {
             Self::StepTimeout => "step_timeout",
             Self::StepsChanged => "steps_changed",
             Self::Status => "status",
+            Self::UnlistedStatus => "unlisted_status",
             Self::Timeout => "timeout",
             Self::Connect => "connect",
             Self::Tls => "tls",

@@ -1,12 +1,20 @@
 //! Lanes as people see them: state, backlog and waits of each, pausing and resuming.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use super::bucket::if_there;
 use super::registry::{LaneMode, LaneRecord, RegistryError};
-use super::{ApiError, Nats, Registry};
+use super::{ApiError, Nats, Registry, Stored, tasks};
 use crate::model::{Name, Timestamp};
+
+/// Lanes whose oldest task is looked up: those that hold most. So the number of questions has a bound.
+const OLDEST_MAX: usize = 256;
+/// Of these, at the same time.
+const LOOKS: usize = 16;
 
 /// Why lanes can't be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -34,26 +42,114 @@ pub struct LaneView {
     pub backlog: u64,
     /// Tasks that wait for a retry, or are due.
     pub waiting: u64,
+    /// When the oldest of these was stored there; looked up for the lanes that hold most.
+    pub oldest: Option<String>,
+    /// What the lane's engine, or its oldest task, met last.
+    pub last_error: Option<String>,
+    /// When a lane whose circuit is open is probed next.
+    pub next_probe: Option<String>,
 }
 
-/// Every lane that `known` names (pipeline, subscription or `_`) or that something is in.
-pub async fn view(
-    nats: &Nats,
-    registry: &Registry,
-    known: &BTreeSet<(String, String)>,
-) -> Result<Vec<LaneView>, LanesError> {
-    let mut views = Vec::new();
-    for ((pipeline, subscription), (backlog, waiting)) in counts(nats, known).await? {
-        let record = registry.lane(&pipeline, &subscription).await?;
-        let orphaned = !known.contains(&(pipeline.clone(), subscription.clone()));
-        let (state, why) = match record {
-            _ if orphaned => ("orphaned", "no loaded pipeline file has it".to_owned()),
-            None => ("active", String::new()),
-            Some(record) => (state(record.state), record.why),
-        };
-        views.push(LaneView { pipeline, subscription, state, why, backlog, waiting });
+/// The lanes that somebody knows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Known {
+    /// Pipeline, and subscription or `_`.
+    pub lanes: BTreeSet<(String, String)>,
+    /// Pipelines of which it is not told what subscriptions they have.
+    pub untold: BTreeSet<String>,
+}
+
+impl Known {
+    fn has(&self, lane: &(String, String)) -> bool {
+        self.lanes.contains(lane) || self.untold.contains(&lane.0)
     }
-    Ok(views)
+
+    /// By the files that engines have put into force.
+    pub async fn in_force(nats: &Nats, registry: &Registry) -> Result<Self, LanesError> {
+        let mut known = Self::default();
+        for (pipeline, revision) in registry.revisions(nats).await? {
+            let Some(subscriptions) = revision.subscriptions else {
+                known.untold.insert(pipeline);
+                continue;
+            };
+            let names = subscriptions.into_iter().chain(["_".to_owned()]);
+            known.lanes.extend(names.map(|subscription| (pipeline.clone(), subscription)));
+        }
+        Ok(known)
+    }
+}
+
+/// Every lane that `known` names or that something is in.
+pub async fn view(nats: &Nats, registry: &Registry, known: &Known) -> Result<Vec<LaneView>, LanesError> {
+    let counts = counts(nats, known).await?;
+    let mut records = registry.lanes(nats).await?;
+    let mut oldest = oldest(nats, &counts).await?;
+    let view = |(lane, Counts { backlog, waiting }): (Lane, Counts)| {
+        let record = records.remove(&lane);
+        let (mut last_error, mut next_probe) = (None, None);
+        let (state, why) = match record {
+            _ if !known.has(&lane) => ("orphaned", "no loaded pipeline file has it".to_owned()),
+            None => ("active", String::new()),
+            Some(record) => {
+                last_error = record.last_error;
+                next_probe = record.next_probe.filter(|_| record.state == LaneMode::Open);
+                (state(record.state), record.why)
+            }
+        };
+        let (oldest, met) = oldest.remove(&lane).unzip();
+        let (pipeline, subscription) = lane;
+        LaneView {
+            pipeline,
+            subscription,
+            state,
+            why,
+            backlog,
+            waiting,
+            oldest: oldest.map(|time: Timestamp| time.to_string()),
+            last_error: last_error.or(met.flatten()),
+            next_probe: next_probe.map(|time| Timestamp::from_unix_nanos(time).to_string()),
+        }
+    };
+    Ok(counts.into_iter().map(view).collect())
+}
+
+/// When the oldest task of each lane was stored, and what it met last. Asks for the lanes that hold most.
+async fn oldest(
+    nats: &Nats,
+    counts: &BTreeMap<Lane, Counts>,
+) -> Result<BTreeMap<Lane, (Timestamp, Option<String>)>, ApiError> {
+    let mut held: Vec<(&Lane, &Counts)> =
+        counts.iter().filter(|(_, counts)| counts.backlog + counts.waiting > 0).collect();
+    held.sort_by_key(|(_, counts)| Reverse(counts.backlog + counts.waiting));
+    held.truncate(OLDEST_MAX);
+    let look = |(lane, counts): (&Lane, &Counts)| {
+        let (lane, counts) = (lane.clone(), *counts);
+        async move {
+            let ((pipeline, subscription), prefix) = (&lane, nats.prefix());
+            let (in_lane, retries) = (prefix.lane(pipeline, subscription), prefix.retries());
+            let waits = [prefix.wait_all(pipeline, subscription), prefix.due_of(pipeline, subscription)];
+            let mut found = Vec::new();
+            if counts.backlog > 0 {
+                found.extend(nats.next_on(&prefix.lanes(), &in_lane, 1).await?);
+            }
+            for subject in waits.iter().filter(|_| counts.waiting > 0) {
+                found.extend(nats.next_on(&retries, subject, 1).await?);
+            }
+            let oldest = found.into_iter().min_by_key(|stored| stored.time);
+            let oldest = oldest.map(|stored| (stored.time, met(&lane, &stored)));
+            Ok::<_, ApiError>(oldest.map(|oldest| (lane, oldest)))
+        }
+    };
+    let found: Vec<_> =
+        stream::iter(held.into_iter().map(look)).buffer_unordered(LOOKS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// What a stored task met last.
+fn met((pipeline, subscription): &Lane, stored: &Stored) -> Option<String> {
+    let (pipeline, subscription) = (Name::new(pipeline).ok()?, Name::new(subscription).ok());
+    let task = tasks::decode(&pipeline, subscription.as_ref(), &stored.headers, &stored.body);
+    task.ok()?.last.map(|last| last.error)
 }
 
 fn state(mode: LaneMode) -> &'static str {
@@ -66,26 +162,35 @@ fn state(mode: LaneMode) -> &'static str {
     }
 }
 
+/// Pipeline, and subscription or `_`.
+type Lane = (String, String);
+
+/// How much is in a lane, and how much waits for it.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    backlog: u64,
+    waiting: u64,
+}
+
 /// Backlog and waits by lane.
-async fn counts(
-    nats: &Nats,
-    known: &BTreeSet<(String, String)>,
-) -> Result<BTreeMap<(String, String), (u64, u64)>, ApiError> {
+async fn counts(nats: &Nats, known: &Known) -> Result<BTreeMap<Lane, Counts>, ApiError> {
     let prefix = nats.prefix();
-    let mut counts: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-    for lane in known.iter().filter(|(_, subscription)| subscription != "_") {
+    let mut counts: BTreeMap<Lane, Counts> = BTreeMap::new();
+    for lane in known.lanes.iter().filter(|(_, subscription)| subscription != "_") {
         counts.entry(lane.clone()).or_default();
     }
     let of = |subject: &str| prefix.parts(subject).map(|(one, two)| (one.to_owned(), two.to_owned()));
-    for (subject, count) in nats.counts(&prefix.lanes(), &prefix.lane_all("*")).await? {
+    let in_lanes = if_there(nats.counts(&prefix.lanes(), &prefix.lane_all("*")).await)?;
+    for (subject, count) in in_lanes.into_iter().flatten() {
         let Some(lane) = of(&subject) else { continue };
-        counts.entry(lane).or_default().0 += count;
+        counts.entry(lane).or_default().backlog += count;
     }
     // What is due and taken by nobody (its pipeline is gone) waits as well.
     for filter in [prefix.wait_all("*", "*"), prefix.due_of("*", "*")] {
-        for (subject, count) in nats.counts(&prefix.retries(), &filter).await? {
+        let waits = if_there(nats.counts(&prefix.retries(), &filter).await)?;
+        for (subject, count) in waits.into_iter().flatten() {
             let Some(lane) = of(&subject) else { continue };
-            counts.entry(lane).or_default().1 += count;
+            counts.entry(lane).or_default().waiting += count;
         }
     }
     Ok(counts)
@@ -98,8 +203,7 @@ pub async fn pause(
     subscription: &Name,
     why: &str,
 ) -> Result<(), RegistryError> {
-    let (why, since) = (why.to_owned(), Timestamp::now().unix_nanos());
-    let record = LaneRecord { state: LaneMode::Paused, why, since };
+    let record = LaneRecord::new(LaneMode::Paused, why);
     registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await
 }
 

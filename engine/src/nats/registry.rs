@@ -1,5 +1,6 @@
 //! Records in the key-value bucket: source floors, lane states, suspects.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Nats;
-use crate::model::{Name, SourceRef};
+use crate::model::{Name, SourceRef, Timestamp};
+
+/// Longest wait for records that are read all at once.
+const READ_ALL_MAX: Duration = Duration::from_secs(30);
 
 /// An engine whose sign of life is older than this is gone. It renews it every few seconds.
 pub const GONE_AFTER: Duration = Duration::from_secs(300);
@@ -33,6 +37,9 @@ pub struct Revision {
     pub hash: String,
     /// The engine that loaded it last.
     pub engine: String,
+    /// The subscriptions that it has; none where they were too many to be said, or the engine was of an older version.
+    #[serde(default)]
+    pub subscriptions: Option<Vec<String>>,
 }
 
 /// An engine's sign of life for one pipeline.
@@ -71,6 +78,20 @@ pub struct LaneRecord {
     pub why: String,
     /// Since when (Unix ns).
     pub since: u64,
+    /// The failure that the engine met last, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When an open circuit is probed next (Unix ns).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_probe: Option<u64>,
+}
+
+impl LaneRecord {
+    /// What holds, and why, since now.
+    pub fn new(state: LaneMode, why: impl Into<String>) -> Self {
+        let since = Timestamp::now().unix_nanos();
+        Self { state, why: why.into(), since, last_error: None, next_probe: None }
+    }
 }
 
 /// A change of a lane's record; `None`: it was removed, the lane is active.
@@ -183,6 +204,74 @@ impl Registry {
             }
         }
         Ok(signs)
+    }
+
+    /// The records of all keys that begin with `start`, by what follows, through one consumer: asking for each key takes a
+    /// question a key.
+    async fn all<T: for<'de> Deserialize<'de>>(
+        &self,
+        nats: &Nats,
+        start: &str,
+    ) -> Result<BTreeMap<String, T>, RegistryError> {
+        let filter = format!("{start}>");
+        let subjects = format!("{}{filter}", self.store.prefix);
+        let mut records = BTreeMap::new();
+        // A watch of nothing would never say that it is at its end.
+        if nats.counts(&nats.prefix().registry_stream(), &subjects).await.map_err(read)?.is_empty() {
+            return Ok(records);
+        }
+        let mut entries = self.store.watch_with_history(filter).await.map_err(read)?;
+        let all = async {
+            while let Some(entry) = entries.next().await {
+                let entry = entry.map_err(read)?;
+                if let (kv::Operation::Put, Some(key)) = (entry.operation, entry.key.strip_prefix(start)) {
+                    records.insert(key.to_owned(), serde_json::from_slice(&entry.value).map_err(read)?);
+                }
+                if entry.delta == 0 {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(READ_ALL_MAX, all).await.map_err(read)??;
+        Ok(records)
+    }
+
+    /// The records of all lanes that have one, by pipeline and subscription.
+    pub async fn lanes(&self, nats: &Nats) -> Result<BTreeMap<(String, String), LaneRecord>, RegistryError> {
+        let records = self.all(nats, "lane.").await?;
+        let lane = |(key, record): (String, LaneRecord)| {
+            let (pipeline, subscription) = key.split_once('.')?;
+            Some(((pipeline.to_owned(), subscription.to_owned()), record))
+        };
+        Ok(records.into_iter().filter_map(lane).collect())
+    }
+
+    /// The files in force, by pipeline.
+    pub async fn revisions(&self, nats: &Nats) -> Result<BTreeMap<String, Revision>, RegistryError> {
+        self.all(nats, "revision.").await
+    }
+
+    /// Says of an open lane when it is probed next and what it met last. Nothing, if it isn't open any more: what a person
+    /// has said of it meanwhile is never written over.
+    pub async fn note_probe(
+        &self,
+        pipeline: &str,
+        subscription: &str,
+        next_probe: Timestamp,
+        last_error: Option<String>,
+    ) -> Result<(), RegistryError> {
+        let key = format!("lane.{pipeline}.{subscription}");
+        let entry = self.store.entry(key.clone()).await.map_err(read)?;
+        let Some(entry) = entry.filter(|entry| entry.operation == kv::Operation::Put) else { return Ok(()) };
+        let mut record: LaneRecord = serde_json::from_slice(&entry.value).map_err(read)?;
+        if record.state != LaneMode::Open {
+            return Ok(());
+        }
+        record.next_probe = Some(next_probe.unix_nanos());
+        record.last_error = last_error.or(record.last_error);
+        let bytes = Bytes::from(serde_json::to_vec(&record).map_err(written)?);
+        self.store.update(key, bytes, entry.revision).await.map(|_| ()).map_err(written)
     }
 
     /// The record of a lane.

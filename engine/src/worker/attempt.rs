@@ -13,6 +13,7 @@ use super::held::Hold;
 use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
 use super::storing::{Put, Stopped, delete_lease, forms};
+use crate::lane::Tried;
 use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
 use crate::pipeline::Moment;
@@ -46,7 +47,12 @@ enum Sign {
 fn sign(fault: &Fault) -> Sign {
     match fault.code {
         Code::Status if matches!(fault.again, crate::model::Again::Never(Reason::GivenUp)) => Sign::Success,
+        // The endpoint has judged the event, it is not broken.
+        Code::UnlistedStatus if fault.status.is_some_and(|status| (400..500).contains(&status)) => {
+            Sign::Success
+        }
         Code::Status
+        | Code::UnlistedStatus
         | Code::Timeout
         | Code::Connect
         | Code::Tls
@@ -122,7 +128,8 @@ impl Engine {
         lease: Option<u64>,
     ) {
         ticket.close();
-        task.left = Some(lane.subscription.retry.left(task.attempt));
+        let tried = Tried::by(Timestamp::now(), task.attempt, task.first_attempt);
+        task.left = Some(lane.subscription.retry.left(tried));
         let mut smaller = forms(&task).skip(1).collect::<Vec<_>>().into_iter();
         loop {
             let news = lane.spill();

@@ -12,7 +12,7 @@ use super::attempt::Ready;
 use super::held::Hold;
 use super::lane::{Lane, Plan, Slot};
 use super::storing::Put;
-use crate::lane::circuit;
+use crate::lane::{Tried, circuit};
 use crate::model::{Code, Fault, Name, Reason, Stage, Task, Timestamp, Whose};
 use crate::nats::{Delivered, Prefix, Pull, PullEvent, tasks};
 use crate::pipeline::Pipeline;
@@ -70,6 +70,7 @@ impl Engine {
                     }
                     let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
                     lane.probing(now);
+                    self.note_probe(lane);
                     let slot = lane.slots.clone().acquire_owned().await.map_err(|_| "closed")?;
                     if let Some(delivered) = one(pull).await? {
                         let drained =
@@ -415,6 +416,7 @@ fn has_expired(
 ) -> bool {
     let Ok(task) = decode(lane, headers, body) else { return false };
     // What was redriven, or stored by an engine that doesn't know the subscription, has its whole schedule left.
-    let left = task.left.unwrap_or_else(|| lane.subscription.retry.left(task.attempt));
+    let tried = Tried::by(stored, task.attempt, task.first_attempt);
+    let left = task.left.unwrap_or_else(|| lane.subscription.retry.left(tried));
     circuit::expired(stored, since, left, Timestamp::now())
 }

@@ -222,10 +222,12 @@ impl Engine {
             return;
         }
         let registry = self.registry.clone();
+        let next_probe = lane.next_probe().map(Timestamp::unix_nanos);
         self.tracker.spawn(async move {
             let kept = match opened {
                 Some((since, why)) => {
-                    let record = LaneRecord { state: LaneMode::Open, why, since: since.unix_nanos() };
+                    let (since, last_error) = (since.unix_nanos(), Some(why.clone()));
+                    let record = LaneRecord { state: LaneMode::Open, why, since, last_error, next_probe };
                     registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await
                 }
                 None => registry.clear_lane(pipeline.as_str(), subscription.as_str()).await,
@@ -236,12 +238,24 @@ impl Engine {
         });
     }
 
+    /// Says of an open lane, for people, when it is probed next.
+    pub(super) fn note_probe(self: &Arc<Self>, lane: &Arc<Lane>) {
+        let Some(next_probe) = lane.next_probe() else { return };
+        let (registry, lane) = (self.registry.clone(), lane.clone());
+        self.tracker.spawn(async move {
+            let (pipeline, subscription) = (lane.pipeline.name.as_str(), lane.subscription.name.as_str());
+            let noted = registry.note_probe(pipeline, subscription, next_probe, lane.last_error()).await;
+            if let Err(error) = noted {
+                tracing::debug!(%error, "the next probe of a lane was not noted");
+            }
+        });
+    }
+
     /// Disables a lane, until somebody resumes it.
     pub(super) async fn disable(&self, lane: &Lane, why: &str) {
         let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
         tracing::warn!(%pipeline, %subscription, why, "lane disabled; `hookmill lane resume` starts it again");
-        let why = why.to_owned();
-        let record = LaneRecord { state: LaneMode::Disabled, why, since: Timestamp::now().unix_nanos() };
+        let record = LaneRecord { last_error: lane.last_error(), ..LaneRecord::new(LaneMode::Disabled, why) };
         lane.set_record(Some(&record));
         if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await {
             tracing::warn!(%error, "the lane's state was not kept, it holds for this engine alone");

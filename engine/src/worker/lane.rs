@@ -163,12 +163,14 @@ impl Lane {
             state.circuit.is_open() || matches!(state.record, LaneMode::Paused | LaneMode::Disabled);
         if blocked || state.unreadable {
             Entry::Store
-        } else if !state.spilling {
-            Entry::Wait
         } else if state.circuit.allowed(self.subscription.concurrency) < self.subscription.concurrency {
+            // An empty lane as well: what falls due at once after an outage would take every slot of an endpoint that has
+            // answered once. The drain keeps to the ramp.
             Entry::Store
-        } else {
+        } else if state.spilling {
             Entry::IfFree
+        } else {
+            Entry::Wait
         }
     }
 
@@ -278,6 +280,19 @@ impl Lane {
             self.changed.notify_waiters();
         }
         change == Change::Opened
+    }
+
+    /// What the last failed attempt met.
+    pub fn last_error(&self) -> Option<String> {
+        self.state().last_error.clone()
+    }
+
+    /// When its circuit, if open, is probed next.
+    pub fn next_probe(&self) -> Option<Timestamp> {
+        match self.state().circuit.state() {
+            CircuitState::Open { probe_at, .. } => Some(probe_at),
+            CircuitState::Closed => None,
+        }
     }
 
     /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due.

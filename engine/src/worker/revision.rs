@@ -64,9 +64,19 @@ impl Watch {
     }
 }
 
+/// Most bytes of names of subscriptions that are said with a revision, so that it fits into a message.
+const NAMES_BYTES_MAX: usize = 256 * 1024;
+
 /// Puts our file of a pipeline into force: done at load.
 pub(super) async fn put(registry: &Registry, pipeline: &Pipeline, engine: &str) -> Result<(), RegistryError> {
-    let revision = Revision { hash: pipeline.revision.to_string(), engine: engine.to_owned() };
+    let names: Vec<String> =
+        pipeline.subscriptions().iter().map(|subscription| subscription.name.to_string()).collect();
+    let fits = names.iter().map(|name| name.len() + 3).sum::<usize>() <= NAMES_BYTES_MAX;
+    let revision = Revision {
+        hash: pipeline.revision.to_string(),
+        engine: engine.to_owned(),
+        subscriptions: fits.then_some(names),
+    };
     registry.renew(&pipeline.name, engine, &pipeline.revision).await?;
     registry.put_revision(&pipeline.name, &revision).await
 }

@@ -7,7 +7,7 @@ use metrics::gauge;
 
 use super::Engine;
 use super::lane::Lane;
-use crate::model::{Name, Timestamp};
+use crate::model::Name;
 use crate::nats::Registry;
 use crate::nats::registry::{LaneMode, LaneRecord, RegistryError};
 use crate::nats::tasks::DecodeError;
@@ -48,9 +48,8 @@ impl Engine {
     }
 
     async fn keep_unreadable(&self, pipeline: &Name, subscription: &str, error: &DecodeError) {
-        let since = Timestamp::now().unix_nanos();
         let why = format!("a task in it can't be read: {error}");
-        let record = LaneRecord { state: LaneMode::Unreadable, why, since };
+        let record = LaneRecord::new(LaneMode::Unreadable, why);
         if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription, &record).await {
             tracing::debug!(%error, "the state of a lane was not kept");
         }

@@ -168,6 +168,7 @@ mod tests {
             sign: vec![env("NEW", "whsec_"), file.clone()],
             timeout: std::time::Duration::from_secs(1),
             give_up_on: Vec::new(),
+            retry_on: None,
             retry_after_max: std::time::Duration::ZERO,
             allow: Vec::new(),
         };

@@ -23,6 +23,7 @@ fn settings(url: &str) -> Settings {
         sign: Vec::new(),
         timeout: Duration::from_secs(10),
         give_up_on: vec![400, 422],
+        retry_on: None,
         retry_after_max: Duration::from_hours(1),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
     }

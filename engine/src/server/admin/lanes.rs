@@ -1,6 +1,5 @@
 //! `/v1/lanes`: lanes, as `hookmill lane` shows, pauses and resumes them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -16,7 +15,7 @@ use super::modules::one_line;
 use super::problem::{Checked, Code, Problem};
 use super::{Admin, json_body};
 use crate::model::Name;
-use crate::nats::lanes::{self, LaneView};
+use crate::nats::lanes::{self, Known, LaneView};
 
 /// Lanes, by name.
 #[derive(Serialize, ToSchema)]
@@ -40,6 +39,13 @@ pub(super) struct Lane {
     backlog: u64,
     /// Tasks that wait for a retry.
     waiting: u64,
+    /// When the oldest of these was stored there; looked up for the 256 lanes that hold most.
+    #[schema(example = "2026-11-24T03:00:00Z")]
+    oldest: Option<String>,
+    /// What an engine, or the oldest task, met last.
+    last_error: Option<String>,
+    /// When an open lane is probed next.
+    next_probe: Option<String>,
 }
 
 /// Why a lane is paused.
@@ -53,13 +59,17 @@ pub(super) struct PauseRequest {
 
 impl From<LaneView> for Lane {
     fn from(view: LaneView) -> Self {
-        let LaneView { pipeline, subscription, state, why, backlog, waiting } = view;
-        Self { pipeline, subscription, state: state.to_owned(), why, backlog, waiting }
+        let state = view.state.to_owned();
+        let LaneView {
+            pipeline, subscription, why, backlog, waiting, oldest, last_error, next_probe, ..
+        } = view;
+        Self { pipeline, subscription, state, why, backlog, waiting, oldest, last_error, next_probe }
     }
 }
 
 async fn all(admin: &Admin) -> Result<Vec<LaneView>, Problem> {
-    let known: BTreeSet<_> = admin.engine.get().map(|engine| engine.lane_names()).unwrap_or_default();
+    let lanes = admin.engine.get().map(|engine| engine.lane_names()).unwrap_or_default();
+    let known = Known { lanes, ..Known::default() };
     let views = lanes::view(&admin.nats, &admin.registry, &known).await;
     views.map_err(|error| Problem::storage(&error))
 }
