@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wasmtime::UpdateDeadline;
@@ -18,6 +19,13 @@ use super::ticker::Ticker;
 /// How long a call runs before it lets others go first, in ticks of a millisecond. Short, because what waits for the same
 /// thread is mostly done in a hundredth of that.
 const SLICE_TICKS: u64 = 2;
+
+/// How long a shared core rests after a slice where the thread has other work: a quarter of it is enough for calls that are
+/// long, and without that they would take half of a small machine from all who are not.
+const REST: Duration = Duration::from_millis(3 * SLICE_TICKS);
+
+/// A turn of all that waits for the same thread takes this long where there is other work.
+const CROWDED: Duration = Duration::from_micros(100);
 
 /// Slices that a call has for free.
 const FREE_SLICES: u32 = 5;
@@ -99,8 +107,17 @@ impl Meter {
             (held.slices, held.core.take())
         };
         let goes_on = core.is_some() && !slices.is_multiple_of(TURN_SLICES);
+        let rests = core.is_some();
+        let began = Instant::now();
+        loop {
+            let turn = Instant::now();
+            tokio::task::yield_now().await;
+            if !rests || turn.elapsed() < CROWDED || began.elapsed() >= REST {
+                break;
+            }
+        }
+        // Only now: the next call in line would not rest.
         drop(core);
-        tokio::task::yield_now().await;
         if slices >= FREE_SLICES || !self.queue.cores.is_free(&self.queue.account) {
             let place = if goes_on { Place::Front } else { Place::Back };
             let core = match self.queue.cores.take() {

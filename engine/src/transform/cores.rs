@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// What all steps together may work for free, as a share of all cores: the inverse of it. One step alone may work as much
-/// as one core does.
+/// What a step may work for free, as a share of one core: the inverse of it. All steps together may use that share of all
+/// cores.
 const FREE_SHARE_INVERSE: u32 = 2;
 
-/// How much work may be ahead of that.
-const FREE_AT_ONCE: Duration = Duration::from_millis(100);
+/// How much of that may be used at once, in work.
+const FREE_AT_ONCE: Duration = Duration::from_millis(50);
 
 /// Work that is held against a step at most: what was longer ago is forgotten.
 const REMEMBERED: Duration = Duration::from_secs(2);
@@ -100,13 +100,14 @@ impl Cores {
     /// Whether a call of this step may run without a core of its own.
     pub(super) fn is_free(&self, account: &Account) -> bool {
         let now = self.now();
-        account.worked.drains_within(now, FREE_AT_ONCE) && self.free.drains_within(now, FREE_AT_ONCE)
+        let ahead = FREE_AT_ONCE * FREE_SHARE_INVERSE;
+        account.worked.drains_within(now, ahead) && self.free.drains_within(now, ahead)
     }
 
     /// Puts work on a step's account.
     pub(super) fn charge(&self, account: &Account, worked: Duration, for_free: bool) {
         let now = self.now();
-        account.worked.fill(now, worked, REMEMBERED);
+        account.worked.fill(now, worked * FREE_SHARE_INVERSE, REMEMBERED * FREE_SHARE_INVERSE);
         if for_free {
             let drain = worked * FREE_SHARE_INVERSE / self.all.max(1);
             self.free.fill(now, drain, REMEMBERED);
@@ -271,7 +272,7 @@ mod tests {
         let cores = cores(4);
         let (busy, other) = (account(), account());
         assert!(cores.is_free(&busy));
-        cores.charge(&busy, 80 * MILLISECOND, true);
+        cores.charge(&busy, 40 * MILLISECOND, true);
         assert!(cores.is_free(&busy));
         cores.charge(&busy, 100 * MILLISECOND, true);
         assert!(!cores.is_free(&busy) && cores.is_free(&other));
@@ -294,6 +295,6 @@ mod tests {
         for _ in 0..100 {
             cores.charge(&busy, Duration::from_secs(10), false);
         }
-        assert!(busy.worked.drains_within(cores.now(), REMEMBERED));
+        assert!(busy.worked.drains_within(cores.now(), 2 * REMEMBERED));
     }
 }
