@@ -52,6 +52,7 @@ hostile: setup ## measure (release build): what modules of strangers do to the o
 	$(CARGO) build --release --workspace --bins
 	target/release/hostile suite
 	target/release/hostile spin
+	target/release/hostile spin --rate 0
 
 FUZZ_SECONDS ?= 3600
 fuzz: setup ## throw strange modules and events at the engine, each target for FUZZ_SECONDS (3600)

@@ -1,8 +1,9 @@
 //! Measures what modules of strangers do to the others.
 //!
 //! `hostile suite [--healthy N] [--hostile N] [--splits N]`: every case of the hostile suite, as tables.
-//! `hostile spin [--seconds N] [--subscriptions N] [--rate N]`: what others keep beside a guest that spins on every
-//! event; fails below 0.90.
+//! `hostile spin [--seconds N] [--subscriptions N] [--rate N]`: what others keep of a steady load (events a second) beside
+//! a guest that spins on every event; fails below 0.90. `--rate 0` offers as many events as the engine takes, and doesn't
+//! fail: then what is stored for the spinning subscription is taken from the others.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -62,7 +63,7 @@ async fn suite(arguments: &[&str]) -> Result<ExitCode, String> {
 }
 
 async fn spin(arguments: &[&str]) -> Result<ExitCode, String> {
-    let known = [("--seconds", 60), ("--subscriptions", 3), ("--rate", 0)];
+    let known = [("--seconds", 60), ("--subscriptions", 3), ("--rate", 3_000)];
     let [seconds, subscriptions, rate] = numbers(arguments, known)?;
     let time = Duration::from_secs(seconds.max(1) as u64);
     let rate = Some(rate).filter(|rate| *rate > 0);
@@ -70,5 +71,6 @@ async fn spin(arguments: &[&str]) -> Result<ExitCode, String> {
     let measured = spinner::measure(options).await;
     println!("{}", measured.render());
     println!("others keep {:.2} of their throughput", measured.ratio());
-    Ok(if measured.ratio() < RATIO_MIN { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let too_little = rate.is_some() && measured.ratio() < RATIO_MIN;
+    Ok(if too_little { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
