@@ -175,13 +175,12 @@ impl<F> Run<'_, F> {
         if waits_or_has || (self.entry.is_none() && cores.is_free(account)) {
             return Poll::Ready(());
         }
-        let now = if self.entry.is_none() { cores.take() } else { None };
-        let core = match now {
-            Some(core) => core,
-            None => {
-                let entry = self.entry.get_or_insert_with(|| self.meter.queue.wait(Place::Back));
-                ready!(Pin::new(entry).poll(cx)).expect(SERVED)
-            }
+        let at_once = if self.entry.is_none() { cores.take() } else { None };
+        let core = if let Some(core) = at_once {
+            core
+        } else {
+            let entry = self.entry.get_or_insert_with(|| self.meter.queue.wait(Place::Back));
+            ready!(Pin::new(entry).poll(cx)).expect(SERVED)
         };
         self.entry = None;
         self.meter.take(core);

@@ -47,10 +47,15 @@ pub(super) fn make(folder: &Path) -> Result<(), Distrust> {
     Ok(DirBuilder::new().recursive(true).mode(0o700).create(folder)?)
 }
 
-/// A new folder in the system's place for what doesn't last, for this user alone.
-pub(super) fn passing_folder() -> io::Result<TempDir> {
+/// A new folder within another one, for this user alone. Removed when dropped.
+pub(super) fn new_folder(prefix: &str, within: &Path) -> io::Result<TempDir> {
     let private = Permissions::from_mode(0o700);
-    let passing = tempfile::Builder::new().prefix("hookmill-").permissions(private).tempdir()?;
+    tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(within)
+}
+
+/// The same in the system's place for what doesn't last.
+pub(super) fn passing_folder() -> io::Result<TempDir> {
+    let passing = new_folder("hookmill-", &std::env::temp_dir())?;
     folder(passing.path()).map_err(io::Error::other)?;
     Ok(passing)
 }

@@ -5,9 +5,9 @@
 
 mod entry;
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -87,7 +87,7 @@ impl Draft {
         let mut new = OpenOptions::new();
         let file = new.read(true).write(true).create_new(true).mode(0o600).open(folder.path().join(MADE))?;
         let draft = Self { folder, file, may_stay };
-        DirBuilder::new().mode(0o700).create(draft.workshop())?;
+        trust::make(&draft.workshop()).map_err(io::Error::other)?;
         Ok(draft)
     }
 
@@ -200,9 +200,7 @@ impl Codes {
     /// A new place for native code.
     pub(super) fn draft(&self) -> io::Result<Draft> {
         if let Some(folder) = self.trusted() {
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(DRAFT).permissions(Permissions::from_mode(0o700));
-            match builder.tempdir_in(folder).and_then(|folder| Draft::new(folder, true)) {
+            match trust::new_folder(DRAFT, folder).and_then(|folder| Draft::new(folder, true)) {
                 Ok(draft) => return Ok(draft),
                 Err(error) => distrusted(folder, &error.into()),
             }

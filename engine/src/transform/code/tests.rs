@@ -1,6 +1,7 @@
 //! What is kept, what is used again, and what is not.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::super::testing::{Guest, event, host_of, patient};
 use super::super::{Compiler, Host, HostSettings, Step};
