@@ -1,5 +1,7 @@
 //! Whole modules from nothing: such as a compiler for a strange language might make.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use arbitrary::Unstructured;
 use hookmill_tests::guest::Guest;
 use rand::RngExt as _;
@@ -74,7 +76,10 @@ impl Garden {
     pub fn changed(&self, random: &mut StdRng, input: &[u8]) -> Option<Vec<u8>> {
         let mut mutate = WasmMutate::default();
         mutate.seed(random.random()).preserve_semantics(false).fuel(2_000);
-        let changed = mutate.run(input).ok()?.next()?.ok()?;
+        // What makes the changes believes the lengths of sections, and panics where one is longer than the file, as it is
+        // in a part of the corpus. It isn't what is tested here: then there is no such change.
+        let change = AssertUnwindSafe(|| mutate.run(input).ok()?.next()?.ok());
+        let changed = panic::catch_unwind(change).ok()??;
         let mut sections = mutate::sections(&changed)?;
         let has_contract = sections.iter().any(|section| self.contract.contains(section));
         if !has_contract && random.random_range(0..8) != 0 {
