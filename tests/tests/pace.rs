@@ -8,6 +8,7 @@ use hookmill_tests::endpoint::{Behaviour, Notice};
 use hookmill_tests::engine::LogLine;
 use hookmill_tests::{Endpoint, Reply, behaviour, eventually, hookmill};
 
+use crate::retries::lanes_hold;
 use crate::scene::{SOON, Scene, good, messages_in, retry, webhook};
 
 /// The most requests that began within any `window`.
@@ -148,4 +149,43 @@ async fn what_falls_due_at_once_after_an_outage_is_ramped_up_from_one() {
     assert_eq!((most(0..2), most(2..4)), (Some(1), Some(2)), "{under_way:?}");
     assert!(most(0..under_way.len()) <= Some(16), "{under_way:?}");
     assert_eq!(endpoint.received(), 2 * EVENTS + 3, "each was sent once after the outage: {under_way:?}");
+}
+
+/// Two backlogs, and a process that may have eight messages under way: neither takes the room of the other.
+#[tokio::test]
+async fn draining_lanes_share_what_the_process_may_have_under_way() {
+    const EACH: usize = 200;
+    let endpoints =
+        [Endpoint::start(behaviour::always(200)).await, Endpoint::start(behaviour::always(200)).await];
+    let seen = endpoints.each_ref().map(|endpoint| {
+        let (counting, seen) = counting(Duration::from_millis(100));
+        endpoint.behave(counting);
+        seen
+    });
+    let [one, two] = &endpoints;
+    let pipeline = "[source]\nmax_in_flight = 8\n".to_owned()
+        + &webhook("one", &one.url(), "concurrency = 64")
+        + &webhook("two", &two.url(), "concurrency = 64");
+    let scene = Scene::start(&pipeline).await;
+    let lanes = async |command| {
+        let url = scene.server.url();
+        let say = async |lane| hookmill(&["lane", command, lane, "--nats", &url]).await;
+        let (one, two) = futures_util::join!(say("p/one"), say("p/two"));
+        assert_eq!((one.code, two.code), (0, 0), "{one:?} {two:?}");
+    };
+    lanes("pause").await;
+    scene.publish((0..EACH).map(|number| good(&number.to_string()))).await;
+    lanes_hold(&scene, 2 * EACH as u64).await;
+    lanes("resume").await;
+    for endpoint in &endpoints {
+        endpoint.wait_for_delivered(EACH, SOON).await;
+    }
+    scene.quiet().await;
+    for seen in seen {
+        let under_way = seen.lock().expect("nobody panics").clone();
+        let most = under_way.iter().copied().max();
+        assert!(most <= Some(8), "one lane alone has all of it at the most: {under_way:?}");
+        let shared = &under_way[EACH / 2..EACH * 3 / 4];
+        assert!(shared.iter().all(|count| *count <= 4), "each has its half: {under_way:?}");
+    }
 }

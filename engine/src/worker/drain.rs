@@ -11,6 +11,7 @@ use super::Engine;
 use super::attempt::Ready;
 use super::held::Hold;
 use super::lane::{Lane, Plan, Slot};
+use super::shares::Share;
 use super::storing::Put;
 use crate::lane::{Tried, circuit};
 use crate::model::{Code, Fault, Name, Reason, Stage, Task, Timestamp, Whose};
@@ -50,9 +51,13 @@ impl Engine {
         let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
         let subject = self.nats.prefix().lane(pipeline.as_str(), subscription.as_str());
         let consumer = Prefix::lane_consumer(pipeline, subscription.as_str());
-        let mut pull: Option<Pull> = None;
+        let (mut pull, mut share): (Option<Pull>, Option<Share<'_>>) = (None, None);
         while !self.stop.is_cancelled() {
-            match lane.plan() {
+            let plan = lane.plan();
+            if !matches!(plan, Plan::Drain(_)) {
+                share = None;
+            }
+            match plan {
                 Plan::Rest => {
                     pull = None;
                     self.look_later(lane, LOOK_EVERY).await;
@@ -83,6 +88,7 @@ impl Engine {
                 Plan::Drain(most) => {
                     let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
                     let stored = lane.stored();
+                    let most = most.min(share.get_or_insert_with(|| self.shares.take()).most());
                     if !self.drain_some(lane, pull, most).await? {
                         if self.emptied_since(lane, &stream, &consumer, stored).await? {
                             return Ok(());
@@ -105,7 +111,12 @@ impl Engine {
         let half = lane.subscription.concurrency.div_ceil(2);
         let busy = half - lane.drainers.available_permits();
         if busy >= most {
-            self.look_later(lane, Duration::from_millis(20)).await;
+            // Until one of them is done: then so many of the half are free.
+            let enough = u32::try_from(half - most + 1).unwrap_or(u32::MAX);
+            tokio::select! {
+                free = lane.drainers.acquire_many(enough) => drop(free),
+                () = self.look_later(lane, LOOK_EVERY) => {}
+            }
             return Ok(true);
         }
         let mut slots = Vec::new();

@@ -16,6 +16,7 @@ mod modules;
 mod overdue;
 mod revision;
 mod running;
+mod shares;
 mod storing;
 mod suspects;
 mod unreadable;
@@ -35,6 +36,7 @@ use self::lane::Lane;
 pub use self::modules::TRIES_MAX;
 use self::revision::Force;
 use self::running::Running;
+use self::shares::Shares;
 use self::storing::Storing;
 use self::suspects::Suspects;
 use crate::model::{Name, Next, Task, Timestamp};
@@ -103,6 +105,8 @@ pub struct Engine {
     storing: Storing,
     holds: Arc<Holds>,
     running: Running,
+    /// What draining lanes have of the room of all sources together.
+    shares: Shares,
     answered: Answered,
     suspects: Suspects,
     health: Health,
@@ -165,6 +169,7 @@ impl Engine {
             modules: Modules::look(&nats),
             nats,
             registry,
+            shares: Shares::of(pipelines.iter().map(|pipeline| pipeline.source.max_in_flight).sum()),
             pipelines,
             lanes,
             holds: Arc::default(),
