@@ -40,23 +40,23 @@ test: setup peers lint build ## everything: set-up, lint, build, all tests
 	$(CARGO) test --workspace
 
 bench: setup ## measure (release build): each stage alone, and the end-to-end ratios
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bin hookmill --bin measure
 	$(CARGO) bench --workspace --benches
-	target/release/ratios
-	target/release/swaps
-	target/release/trouble
-	target/release/lanes
-	target/release/many
+	target/release/measure ratios
+	target/release/measure swaps
+	target/release/measure trouble
+	target/release/measure lanes
+	target/release/measure many
 
 hostile: setup ## measure (release build): what modules of strangers do to the others
-	$(CARGO) build --release --workspace --bins
-	target/release/hostile suite
-	target/release/hostile spin
-	target/release/hostile spin --rate 0
+	$(CARGO) build --release --workspace --bin hookmill --bin measure
+	target/release/measure hostile suite
+	target/release/measure hostile spin
+	target/release/measure hostile spin --rate 0
 
 FUZZ_SECONDS ?= 3600
 fuzz: setup ## throw strange modules and events at the engine, each target for FUZZ_SECONDS (3600)
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bin hookmill --bin fuzz
 	target/release/fuzz --seconds $(FUZZ_SECONDS)
 
 SEED ?= 1

@@ -15,7 +15,7 @@
 //! | `table` | medians, and what is printed |
 //! | `trouble` | what others keep beside an endpoint that hangs, and beside retries that wait |
 //!
-//! The binary `ratios` puts them together; `swaps` measures what exchanging a module costs, `many` prints start-up times
+//! The program `measure` puts them together: `ratios` is the table of ratios, `swaps` measures what exchanging a module costs, `many` prints start-up times
 //! and memory, `hostile` what strangers' modules do to the others, `trouble` what broken endpoints do. Each contender is a
 //! process of its own, so that none shares a runtime with the sink, and each is timed by what arrives, not by what it says.
 

@@ -1,5 +1,6 @@
 //! What the others keep of their throughput while one subscription's guest spins on every event: the same engine, the
-//! same events and the same subscriptions, a while without it, a while with it, a while without it again.
+//! same events, the same subscriptions and the same module, a while in which it behaves, a while in which it spins, a while
+//! in which it behaves again. And, to compare with, a while without that subscription.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -25,7 +26,7 @@ const BATCH: usize = 5_000;
 /// How the measurement is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Length of each of the three parts.
+    /// Length of each part.
     pub time: Duration,
     /// Healthy subscriptions, each with a transform.
     pub subscriptions: usize,
@@ -44,29 +45,56 @@ pub struct Part {
     pub cores: Option<f64>,
 }
 
-/// The three parts, in their order.
+/// What the guest of the one subscription does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guest {
+    Behaves,
+    Spins,
+    /// There is no such subscription.
+    Absent,
+}
+
+impl Guest {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Behaves => "behaves",
+            Self::Spins => "spins",
+            Self::Absent => "is not there",
+        }
+    }
+}
+
+/// The parts, in their order.
+const PARTS: [Guest; 4] = [Guest::Behaves, Guest::Spins, Guest::Behaves, Guest::Absent];
+
+/// What came out for each of them.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Without the spinning guest, with it, without it.
-    pub parts: [Part; 3],
+    parts: [Part; 4],
 }
 
 impl Measured {
-    /// What the others keep.
+    /// What the others keep of what they have beside a guest that behaves.
     pub fn ratio(&self) -> f64 {
-        let [before, beside, after] = &self.parts;
+        let [before, beside, after, _] = &self.parts;
         beside.rate / f64::midpoint(before.rate, after.rate)
+    }
+
+    /// What they keep of what they have by themselves.
+    pub fn ratio_to_none(&self) -> f64 {
+        let [_, beside, _, alone] = &self.parts;
+        beside.rate / alone.rate
     }
 
     /// As a Markdown table.
     pub fn render(&self) -> String {
         let mut text = String::from(
-            "| | deliveries/s of the others | engine, cores | each 5 s |\n| --- | ---: | ---: | --- |\n",
+            "| the guest | deliveries/s of the others | engine, cores | each 5 s |\n| --- | ---: | ---: | --- |\n",
         );
-        for (name, part) in ["without", "with a guest that spins", "without"].iter().zip(&self.parts) {
+        for (guest, part) in PARTS.iter().zip(&self.parts) {
             let cores = part.cores.map_or_else(|| "-".to_owned(), |cores| format!("{cores:.2}"));
             let course: Vec<_> = part.course.iter().map(|rate| format!("{rate:.0}")).collect();
-            writeln!(text, "| {name} | {:.0} | {cores} | {} |", part.rate, course.join(" "))
+            writeln!(text, "| {} | {:.0} | {cores} | {} |", guest.as_str(), part.rate, course.join(" "))
                 .expect("writing to memory does not fail");
         }
         text
@@ -75,15 +103,17 @@ impl Measured {
 
 /// Measures.
 pub async fn measure(options: Options) -> Measured {
-    let [before, beside, after] = [
-        part("before", options, false).await,
-        part("beside", options, true).await,
-        part("after", options, false).await,
+    let [one, two, three, four] = PARTS;
+    let parts = [
+        part("one", options, one).await,
+        part("two", options, two).await,
+        part("three", options, three).await,
+        part("four", options, four).await,
     ];
-    Measured { parts: [before, beside, after] }
+    Measured { parts }
 }
 
-async fn part(name: &str, options: Options, spinner: bool) -> Part {
+async fn part(name: &str, options: Options, guest: Guest) -> Part {
     let server = NatsServer::start().await;
     let jetstream = server.jetstream().await;
     let config = jetstream::stream::Config {
@@ -92,8 +122,9 @@ async fn part(name: &str, options: Options, spinner: bool) -> Part {
         ..jetstream::stream::Config::default()
     };
     jetstream.create_stream(config).await.expect("the stream can be made");
-    let sink = Sink::start(&[]);
-    let folder = folder(&format!("spin-{name}"), options, &sink.url(), spinner);
+    // What the one subscription delivers isn't counted.
+    let (sink, other) = (Sink::start(&[]), Sink::start(&[]));
+    let folder = folder(&format!("spin-{name}"), options, [&sink.url(), &other.url()], guest);
     let arguments = ["run", "--nats", &server.url(), "--listen", "127.0.0.1:0"].map(OsString::from);
     let mut arguments = arguments.to_vec();
     arguments.push(folder.path().into());
@@ -153,8 +184,8 @@ async fn publish(jetstream: &Context, options: Options, begun: Instant, sink: &S
     }
 }
 
-fn folder(name: &str, options: Options, url: &str, spinner: bool) -> PipelineFolder {
-    let subscription = |name: &str, step: &str| {
+fn folder(name: &str, options: Options, [url, other]: [&str; 2], guest: Guest) -> PipelineFolder {
+    let subscription = |name: &str, step: &str, url: &str| {
         format!(
             "[[subscription]]\nname = \"{name}\"\n{step}\n[subscription.deliver]\nurl = \"{url}\"\n\
              sign = [{{ env = \"{SECRET_VARIABLE}\" }}]\nallow = [\"127.0.0.0/8\"]\nconcurrency = {IN_FLIGHT}\n"
@@ -162,11 +193,18 @@ fn folder(name: &str, options: Options, url: &str, spinner: bool) -> PipelineFol
     };
     let mut text = source(SOURCE);
     for number in 0..options.subscriptions {
-        text += &subscription(&format!("healthy-{number}"), redact_step());
+        text += &subscription(&format!("healthy-{number}"), redact_step(), url);
     }
-    if spinner {
-        let spin = "[[subscription.step]]\ntransform = \"./hostile.wasm\"\nsettings = { mode = \"spin\" }";
-        text += &subscription("spinner", spin);
+    let mode = match guest {
+        Guest::Behaves => Some("keep"),
+        Guest::Spins => Some("spin"),
+        Guest::Absent => None,
+    };
+    if let Some(mode) = mode {
+        let step = format!(
+            "[[subscription.step]]\ntransform = \"./hostile.wasm\"\nsettings = {{ mode = \"{mode}\" }}"
+        );
+        text += &subscription("guest", &step, other);
     }
     let folder = PipelineFolder::with(name, &text);
     folder.write("redact.wasm", built("redact"));

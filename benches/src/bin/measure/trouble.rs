@@ -1,6 +1,6 @@
 //! Measures what a broken endpoint and retries that wait cost everybody else; fails when it is more than a tenth.
 //!
-//! `trouble [--events N] [--rounds N] [--waits N] [--only hanging|waiting]`
+//! `measure trouble [--events N] [--rounds N] [--waits N] [--only hanging|waiting]`
 
 use std::process::ExitCode;
 
@@ -43,10 +43,8 @@ impl Options {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let options = match Options::read(&arguments) {
+pub(super) async fn measure(arguments: &[String]) -> ExitCode {
+    let options = match Options::read(arguments) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("trouble: {error}");

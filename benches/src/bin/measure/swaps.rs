@@ -1,7 +1,7 @@
 //! Measures what live swaps of a module cost: the same steady load before and during many uploads. Prints latencies and
 //! their ratio, and fails when anything is lost, fails, or takes more than twice as long.
 //!
-//! `swaps [--rate N] [--seconds N] [--uploads N] [--functions N]`
+//! `measure swaps [--rate N] [--seconds N] [--uploads N] [--functions N]`
 
 use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
@@ -64,10 +64,8 @@ struct Measured {
     stored: u64,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let options = match Options::read(&arguments) {
+pub(super) async fn measure(arguments: &[String]) -> ExitCode {
+    let options = match Options::read(arguments) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("swaps: {error}");

@@ -1,10 +1,9 @@
 //! Measures the engine against bare loops, prints a table, and fails when the main path is too slow.
 //!
-//! `ratios [--events N] [--rounds N] [--only LETTERS]`. Its other commands are the bare loops that it starts itself.
+//! `measure ratios [--events N] [--rounds N] [--only LETTERS]`
 
 use std::process::ExitCode;
 
-use hookmill_benches::bare;
 use hookmill_benches::contest::{Arena, Contender, Goal};
 use hookmill_benches::pipelines::Stages;
 use hookmill_benches::table::{Row, render};
@@ -65,25 +64,17 @@ impl Options {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["bare-webhook", nats, stream, url] => bare::webhook(nats, stream, url).await,
-        ["bare-relay", nats, stream, subject] => bare::relay(nats, stream, subject).await,
-        _ => match Options::read(&arguments) {
-            Ok(options) => return measure(&options).await,
-            Err(error) => {
-                eprintln!("ratios: {error}");
-                return ExitCode::from(2);
-            }
-        },
+pub(super) async fn measure(arguments: &[String]) -> ExitCode {
+    match Options::read(arguments) {
+        Ok(options) => compare(&options).await,
+        Err(error) => {
+            eprintln!("ratios: {error}");
+            ExitCode::from(2)
+        }
     }
-    ExitCode::SUCCESS
 }
 
-async fn measure(options: &Options) -> ExitCode {
+async fn compare(options: &Options) -> ExitCode {
     let mut arena = Arena::new(options.events).await;
     let chosen = comparisons().into_iter().filter(|comparison| options.only.contains(comparison.letter));
     let mut measured: Vec<(Comparison, Row)> = chosen

@@ -1,7 +1,7 @@
 //! Prints what thousands of lanes cost, and how long they take to flow again; fails when the start takes too long or an
 //! empty lane has a consumer.
 //!
-//! `lanes [--idle N] [--busy N] [--events N]`
+//! `measure lanes [--idle N] [--busy N] [--events N]`
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,10 +37,8 @@ impl Options {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let options = match Options::read(&arguments) {
+pub(super) async fn measure(arguments: &[String]) -> ExitCode {
+    let options = match Options::read(arguments) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("lanes: {error}");

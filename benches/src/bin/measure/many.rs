@@ -1,7 +1,7 @@
 //! Many subscriptions with modules of their own: prints how long the engine takes to start, cold and warm, and what it
 //! holds in memory.
 //!
-//! `many [--subscriptions N] [--modules N] [--module FILE] [--settings TOML] [--idle SECONDS]`
+//! `measure many [--subscriptions N] [--modules N] [--module FILE] [--settings TOML] [--idle SECONDS]`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,10 +41,8 @@ fn read(arguments: &[String]) -> Result<Crowd, String> {
     Ok(crowd)
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let crowd = match read(&arguments) {
+pub(super) async fn measure(arguments: &[String]) -> ExitCode {
+    let crowd = match read(arguments) {
         Ok(crowd) => crowd,
         Err(error) => {
             eprintln!("many: {error}");
