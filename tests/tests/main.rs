@@ -35,5 +35,6 @@ mod status;
 mod structure;
 mod telemetry;
 mod testing;
+mod trace;
 mod transforms;
 mod validation;

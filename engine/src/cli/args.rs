@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Engines that run, the modules that they use, and how each lane stands
     Status,
+    /// Where an event is now: source, wait, lane or dead letter
+    Trace(TraceArgs),
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
@@ -176,6 +178,20 @@ pub(crate) struct TestArgs {
     /// Also write the results as a JUnit file (XML)
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+}
+
+/// `trace`.
+#[derive(Args, Debug)]
+pub(crate) struct TraceArgs {
+    /// The event's id
+    #[arg(value_name = "EVENT-ID")]
+    pub(crate) id: String,
+    /// The event's source, where several have this id
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// How far back to look through source streams; what is not settled is always looked at
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) since: Duration,
 }
 
 /// Which dead letters.

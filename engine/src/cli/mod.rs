@@ -16,6 +16,7 @@ mod serving;
 mod status;
 mod steps;
 mod test;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -93,6 +94,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Listen(args) => listen::listen(&global, args).await,
         Command::Dev(args) => dev::dev(&global, args).await,
         Command::Dlq(command) => dlq::dlq(&global, command).await,
+        Command::Trace(args) => trace::trace(&global, args).await,
         Command::Status => status::status(&global).await,
         Command::Lane(command) => lane::lane(&global, command).await,
         Command::Module(command) => module::module(&global, command).await,

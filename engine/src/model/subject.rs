@@ -60,6 +60,19 @@ pub fn check_pattern(subject: &str) -> Result<(), SubjectError> {
     Ok(())
 }
 
+/// Whether a pattern takes a subject.
+pub fn takes(pattern: &str, subject: &str) -> bool {
+    let (mut wanted, mut found) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (wanted.next(), found.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(wanted), Some(found)) if wanted == found => {}
+            _ => return false,
+        }
+    }
+}
+
 fn check_text(subject: &str) -> Result<(), SubjectError> {
     if subject.len() > SUBJECT_BYTES_MAX {
         return Err(SubjectError::Long);
@@ -260,6 +273,24 @@ fn meet(left: &[Step], right: &[Step]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_takes_what_its_tokens_say() {
+        for (pattern, subject, expected) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.c", false),
+            ("a.*", "a.b", true),
+            ("a.*", "a.b.c", false),
+            ("a.*", "a", false),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            (">", "a", true),
+            ("*.b", "a.b", true),
+            ("a", "a.b", false),
+        ] {
+            assert_eq!(takes(pattern, subject), expected, "{pattern} and {subject}");
+        }
+    }
 
     #[test]
     fn patterns_are_tokens_with_wildcards_in_their_places() {

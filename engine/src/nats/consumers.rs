@@ -67,6 +67,8 @@ pub struct Consumer {
     pub pending: u64,
     /// Messages delivered and not acknowledged.
     pub ack_pending: u64,
+    /// Subjects that it takes; none: all.
+    pub filters: Vec<String>,
     start: DeliverPolicy,
 }
 
@@ -77,6 +79,10 @@ impl From<Info> for Consumer {
             delivered: info.delivered.stream_sequence,
             pending: info.num_pending,
             ack_pending: info.num_ack_pending as u64,
+            filters: match info.config.filter_subject {
+                one if !one.is_empty() => vec![one],
+                _ => info.config.filter_subjects,
+            },
             start: info.config.deliver_policy,
         }
     }

@@ -93,7 +93,7 @@ pub async fn view(nats: &Nats, registry: &Registry, known: &Known) -> Result<Vec
             Some(record) => {
                 last_error = record.last_error;
                 next_probe = record.next_probe.filter(|_| record.state == LaneMode::Open);
-                (state(record.state), record.why)
+                (record.state.as_str(), record.why)
             }
         };
         let (oldest, met) = oldest.remove(&lane).unzip();
@@ -150,16 +150,6 @@ fn met((pipeline, subscription): &Lane, stored: &Stored) -> Option<String> {
     let (pipeline, subscription) = (Name::new(pipeline).ok()?, Name::new(subscription).ok());
     let task = tasks::decode(&pipeline, subscription.as_ref(), &stored.headers, &stored.body);
     task.ok()?.last.map(|last| last.error)
-}
-
-fn state(mode: LaneMode) -> &'static str {
-    match mode {
-        LaneMode::Active => "active",
-        LaneMode::Open => "open",
-        LaneMode::Paused => "paused",
-        LaneMode::Disabled => "disabled",
-        LaneMode::Unreadable => "unreadable",
-    }
 }
 
 /// Pipeline, and subscription or `_`.

@@ -13,9 +13,11 @@ pub mod modules;
 pub mod names;
 pub mod pull;
 pub mod registry;
+mod scan;
 pub mod store;
 pub mod streams;
 pub mod tasks;
+pub mod trace;
 pub mod unreadable;
 pub mod walk;
 

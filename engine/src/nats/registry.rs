@@ -69,6 +69,19 @@ pub enum LaneMode {
     Unreadable,
 }
 
+impl LaneMode {
+    /// As people see it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Open => "open",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// The state record of a lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LaneRecord {
@@ -250,6 +263,11 @@ impl Registry {
     /// The files in force, by pipeline.
     pub async fn revisions(&self, nats: &Nats) -> Result<BTreeMap<String, Revision>, RegistryError> {
         self.all(nats, "revision.").await
+    }
+
+    /// The floors of all pipelines that have ever taken from a source.
+    pub async fn floors(&self, nats: &Nats) -> Result<BTreeMap<String, Floor>, RegistryError> {
+        self.all(nats, "floor.").await
     }
 
     /// Says of an open lane when it is probed next and what it met last. Nothing, if it isn't open any more: what a person

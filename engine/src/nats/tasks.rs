@@ -18,8 +18,10 @@ use crate::model::{
 
 /// The format this engine writes and reads.
 pub const FORMAT: &str = "1";
+/// The header by which the server knows when to fire a wait: `@at` and a time.
+pub const SCHEDULE: &str = "Nats-Schedule";
 /// Longest value of a header that is there for people, in bytes, before encoding.
-const SHOWN_BYTES_MAX: usize = 256;
+pub(super) const SHOWN_BYTES_MAX: usize = 256;
 
 /// What a header value can't hold as it is (`CloudEvents` NATS binding, "Header values").
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');

@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Engine;
-use super::storing::SCHEDULE;
 use crate::model::Timestamp;
-use crate::nats::{StoreError, Stored};
+use crate::nats::{StoreError, Stored, tasks};
 
 /// How late the server may be by its own clock before a wait counts as forgotten.
 const OVERDUE: Duration = Duration::from_secs(30);
@@ -61,9 +60,9 @@ impl Engine {
         let Stored { subject, sequence, mut headers, body, .. } = wait;
         headers.retain(|(name, _)| {
             let name = name.to_ascii_lowercase();
-            name != SCHEDULE.to_ascii_lowercase() && !name.starts_with("nats-expected-")
+            name != tasks::SCHEDULE.to_ascii_lowercase() && !name.starts_with("nats-expected-")
         });
-        headers.push((SCHEDULE.to_owned(), schedule));
+        headers.push((tasks::SCHEDULE.to_owned(), schedule));
         headers.push(("Nats-Expected-Last-Subject-Sequence".to_owned(), sequence.to_string()));
         match self.nats.store(subject, headers, body).await {
             Ok(_) => Ok(true),
@@ -75,7 +74,7 @@ impl Engine {
 
 /// When a wait was to be fired, as the server reads it, if that is long ago.
 fn overdue_schedule(wait: &Stored, now: Timestamp) -> Option<String> {
-    let (_, text) = wait.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SCHEDULE))?;
+    let (_, text) = wait.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(tasks::SCHEDULE))?;
     let due = Timestamp::parse(text.strip_prefix("@at ")?)?;
     (now.since(due) > OVERDUE).then(|| text.clone())
 }
@@ -90,7 +89,7 @@ mod tests {
             subject: String::new(),
             sequence: 1,
             time: Timestamp::default(),
-            headers: vec![(SCHEDULE.to_owned(), text.to_owned())],
+            headers: vec![(tasks::SCHEDULE.to_owned(), text.to_owned())],
             body: bytes::Bytes::new(),
         };
         let at = Timestamp::from_unix_seconds;

@@ -15,9 +15,6 @@ use crate::nats::{NO_STREAM, Nats, StoreError, Stored};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// The header by which the server knows when to fire a wait.
-pub(super) const SCHEDULE: &str = "Nats-Schedule";
-
 /// Stores tasks for one engine.
 pub struct Storing {
     pub(super) nats: Nats,
@@ -87,7 +84,7 @@ impl Storing {
         let prefix = self.nats.prefix();
         let (subject, target) = (prefix.wait(task), prefix.due(task));
         let (mut headers, body) = tasks::encode(task);
-        headers.push((SCHEDULE.to_owned(), format!("@at {due}")));
+        headers.push((tasks::SCHEDULE.to_owned(), format!("@at {due}")));
         headers.push(("Nats-Schedule-Target".to_owned(), target));
         let mut expected = replaces.unwrap_or(0);
         let mut patience = self.patience("a wait can't be stored");

@@ -132,3 +132,20 @@ async fn without_nats_the_answer_is_a_problem_and_health_goes_on() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_traced_as_the_command_traces_it() {
+    let site = three_letters().await;
+    let id = events::order_id(2);
+    let command = site.mill.json(&["trace", &id]).await;
+    let traced = site.get(&format!("/v1/trace/{id}")).await.good(200);
+    assert_eq!(traced["places"], json!(command));
+    let kinds: Vec<&Value> = command.iter().map(|place| &place["kind"]).collect();
+    assert_eq!(kinds, ["source", "dead_letter"]);
+    assert_eq!(traced["looked"], json!([{ "stream": "HOOKMILL_EVENTS", "from": 1 }]));
+    let other = site.get(&format!("/v1/trace/{id}?source=%2Fother&since=7d")).await.good(200);
+    assert_eq!(other["places"], json!([]));
+    for bad in ["since=soon", "sources=x"] {
+        site.get(&format!("/v1/trace/{id}?{bad}")).await.problem(400, "E208");
+    }
+}

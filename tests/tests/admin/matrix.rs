@@ -26,7 +26,7 @@ const fn case(
     Case { operation, path, body, scope, allowed }
 }
 
-const OPERATIONS: [Case; 14] = [
+const OPERATIONS: [Case; 15] = [
     case("GET /v1/modules", "/v1/modules", "", "modules:read", (200, "")),
     case("GET /v1/modules/{name}", "/v1/modules/none", "", "modules:read", (404, "E218")),
     case("GET /v1/modules/{name}/{version}", "/v1/modules/none/1.0.0", "", "modules:read", (404, "E218")),
@@ -65,6 +65,7 @@ const OPERATIONS: [Case; 14] = [
         "admin",
         (200, ""),
     ),
+    case("GET /v1/trace/{event}", "/v1/trace/none", "", "dlq:read", (200, "")),
 ];
 
 impl Case {

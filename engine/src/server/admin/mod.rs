@@ -1,4 +1,4 @@
-//! The admin API: modules, dead letters and lanes over HTTP, under `/v1`.
+//! The admin API: modules, dead letters, lanes and where an event is, over HTTP, under `/v1`.
 //!
 //! Each route is declared once, with the scope that it needs: [`guarded`] puts the guard before it and writes the scope into
 //! the OpenAPI document. So no route can be without a guard, nor the document say something else.
@@ -13,6 +13,7 @@ mod problem;
 mod rate;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod upload;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -69,6 +71,8 @@ pub struct Admin {
     registry: Registry,
     uploads: Uploads,
     engine: Current,
+    /// Who looks for an event reads whole streams: one at a time.
+    tracing: Mutex<()>,
 }
 
 impl Admin {
@@ -84,7 +88,16 @@ impl Admin {
         let modules = Modules::open(&nats).await?;
         let registry = Registry::open(&nats).await?;
         let (rates, uploads) = (Rates::new(rate), Uploads::new(host));
-        Ok(Arc::new(Self { access, rates, nats, modules, registry, uploads, engine }))
+        Ok(Arc::new(Self {
+            access,
+            rates,
+            nats,
+            modules,
+            registry,
+            uploads,
+            engine,
+            tracing: Mutex::default(),
+        }))
     }
 }
 
@@ -147,6 +160,7 @@ fn documented(admin: &Arc<Admin>) -> OpenApiRouter<App> {
         .routes(guarded(json(Scope::DlqRead), routes!(lanes::list)))
         .routes(guarded(json(Scope::Admin), routes!(lanes::pause)))
         .routes(guarded(json(Scope::Admin), routes!(lanes::resume)))
+        .routes(guarded(json(Scope::DlqRead), routes!(trace::trace)))
 }
 
 /// What stands before a route.

@@ -15,12 +15,13 @@ const TOKEN: &str = "token";
 #[openapi(
     info(
         title = "Hookmill admin API",
-        description = "Modules, dead letters and lanes of a running Hookmill engine.\n\nErrors are problem documents (RFC 9457) with the same stable codes as the command line. Health and metrics share the address: `/healthz`, `/readyz`, `/metrics`."
+        description = "Modules, dead letters, lanes and events of a running Hookmill engine.\n\nErrors are problem documents (RFC 9457) with the same stable codes as the command line. Health and metrics share the address: `/healthz`, `/readyz`, `/metrics`."
     ),
     tags(
         (name = "modules", description = "The registry of transforms"),
         (name = "dead letters", description = "What could not be delivered"),
-        (name = "lanes", description = "What waits where")
+        (name = "lanes", description = "What waits where"),
+        (name = "events", description = "Where an event is")
     ),
     components(schemas(Document))
 )]

@@ -1,0 +1,72 @@
+//! Looking through a stream for messages that no subject names. By questions for single messages, many at a time: this needs
+//! no consumer (a work queue has none to spare) and nothing of the stream's configuration.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{ApiError, Nats, Stored};
+use crate::model::Timestamp;
+
+/// Stretches of a stream that are looked through at the same time.
+const STRETCHES: u64 = 32;
+
+impl Nats {
+    /// The messages from `first` to `last` (sequences, both included) of which `picked` makes something, oldest first.
+    pub(super) async fn scan<T>(
+        &self,
+        stream: &str,
+        first: u64,
+        last: u64,
+        picked: impl Fn(Stored) -> Option<T> + Copy,
+    ) -> Result<Vec<T>, ApiError> {
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let length = (last - first) / STRETCHES + 1;
+        let stretch = |number: u64| {
+            let from = first + number * length;
+            self.stretch(stream, from, last.min(from + length - 1), picked)
+        };
+        let found: Vec<Vec<T>> =
+            stream::iter(0..STRETCHES).map(stretch).buffered(STRETCHES as usize).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn stretch<T>(
+        &self,
+        stream: &str,
+        first: u64,
+        last: u64,
+        picked: impl Fn(Stored) -> Option<T>,
+    ) -> Result<Vec<T>, ApiError> {
+        let (mut from, mut found) = (first, Vec::new());
+        while from <= last {
+            let Some(stored) = self.next_on(stream, ">", from).await? else { break };
+            if stored.sequence > last {
+                break;
+            }
+            from = stored.sequence + 1;
+            found.extend(picked(stored));
+        }
+        Ok(found)
+    }
+
+    /// The first sequence between `first` and `last` at which something stored at or after `time` can be: by halves, as times
+    /// grow with sequences.
+    pub(super) async fn sequence_at(
+        &self,
+        stream: &str,
+        first: u64,
+        last: u64,
+        time: Timestamp,
+    ) -> Result<u64, ApiError> {
+        let (mut low, mut high) = (first, last + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.next_on(stream, ">", middle).await? {
+                Some(stored) if stored.time < time => low = stored.sequence + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}

@@ -1,0 +1,143 @@
+//! `/v1/trace`: where an event is now, as `hookmill trace` shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::problem::{Checked, Problem};
+use crate::nats::trace::{self, Kind, Wanted};
+
+/// How far back source streams are looked through, unless another time is asked for.
+const SINCE: Duration = Duration::from_hours(1);
+
+/// Which event.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// The event's source, where several have this id.
+    #[param(example = "/shop")]
+    source: Option<String>,
+    /// How far back source streams are looked through, `1h` if nothing is said. What is not settled is always looked at.
+    #[param(example = "1h")]
+    since: Option<String>,
+}
+
+/// Every place in which an event is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Trace {
+    places: Vec<Place>,
+    /// The source streams that were looked through, and from where on.
+    looked: Vec<Looked>,
+}
+
+/// A source stream that was looked through.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Looked {
+    stream: String,
+    /// The first sequence that was looked at.
+    from: u64,
+}
+
+/// One place in which an event is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Place {
+    /// `source`, `wait`, `due`, `lane` or `dead_letter`.
+    #[schema(example = "wait")]
+    kind: &'static str,
+    stream: String,
+    sequence: u64,
+    /// Stored there at this time.
+    #[schema(format = "date-time")]
+    since: String,
+    event: TracedEvent,
+    /// None where nobody takes it from the source.
+    pipeline: Option<String>,
+    /// `_`: the pipeline as a whole; none in a source.
+    subscription: Option<String>,
+    /// In a source `pending` (not taken yet), `taken` or `settled`; a lane's state and why; a dead letter's reason.
+    state: Option<String>,
+    /// When it is attempted next, or, while an attempt runs, when that is given up.
+    #[schema(format = "date-time")]
+    until: Option<String>,
+    /// Attempts that were begun.
+    attempts: Option<u32>,
+    /// What the last of them met.
+    last_error: Option<String>,
+    /// The HTTP status of that.
+    status: Option<u16>,
+    /// The `webhook-id`.
+    delivery_id: Option<String>,
+    /// Where it goes on: `source`, `step/<n>` or `deliver`.
+    resume: Option<String>,
+    /// The modules that have worked on it, with version and digest, the last one last.
+    modules: Vec<String>,
+}
+
+/// Which event it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TracedEvent {
+    id: String,
+    source: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl From<trace::Place> for Place {
+    fn from(place: trace::Place) -> Self {
+        let kind = match place.kind {
+            Kind::Source => "source",
+            Kind::Wait => "wait",
+            Kind::Due => "due",
+            Kind::Lane => "lane",
+            Kind::DeadLetter => "dead_letter",
+        };
+        let trace::EventView { id, source, ty } = place.event;
+        Self {
+            kind,
+            stream: place.stream,
+            sequence: place.sequence,
+            since: place.since.to_string(),
+            event: TracedEvent { id, source, kind: ty },
+            pipeline: place.pipeline,
+            subscription: place.subscription,
+            state: place.state,
+            until: place.until,
+            attempts: place.attempts,
+            last_error: place.last_error,
+            status: place.status,
+            delivery_id: place.delivery_id,
+            resume: place.resume,
+            modules: place.modules,
+        }
+    }
+}
+
+/// Where an event is now
+///
+/// Read from the streams: sources, waits, lanes and dead letters. What was delivered or filtered has left nothing but its
+/// message in the source.
+#[utoipa::path(get, path = "/v1/trace/{event}", operation_id = "traceEvent", tag = "events",
+    params(("event" = String, Path, description = "The event's id, percent-encoded"), Filter),
+    responses((status = 200, description = "Every place in which it is; none if it is nowhere", body = Trace)))]
+pub(super) async fn trace(
+    State(admin): State<Arc<Admin>>,
+    Checked(Path(id)): Checked<Path<String>>,
+    Checked(Query(filter)): Checked<Query<Filter>>,
+) -> Result<Json<Trace>, Problem> {
+    let since = filter.since.as_deref().map_or(Ok(SINCE), humantime::parse_duration);
+    let since = since.map_err(|error| {
+        Problem::bad_request(format!("since is no duration: {error}")).hint("write it as 30m, 12h or 7d")
+    })?;
+    let wanted = Wanted { id, source: filter.source, since };
+    let _one_at_a_time = admin.tracing.lock().await;
+    let traced = trace::trace(&admin.nats, &admin.registry, &wanted).await;
+    let traced = traced.map_err(|error| Problem::storage(&error))?;
+    let looked = traced.looked.into_iter().map(|(stream, from)| Looked { stream, from }).collect();
+    Ok(Json(Trace { places: traced.places.into_iter().map(Place::from).collect(), looked }))
+}
