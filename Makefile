@@ -32,7 +32,7 @@ lint: ## format, clippy, import rules
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --all --check --manifest-path transforms/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) test --package hookmill-tests --test all -- structure::
+	$(CARGO) test --workspace --test all -- structure::
 
 test: setup peers lint build ## everything: set-up, lint, build, all tests
 	$(CARGO) test --manifest-path transforms/Cargo.toml
