@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use crate::config;
+use crate::lane::Rate;
 use crate::model::Reason;
 
 /// Gets `CloudEvents` from NATS JetStream, checked, filtered and reshaped, to webhooks.
@@ -201,6 +203,17 @@ pub(crate) struct Which {
     pub(crate) all: bool,
 }
 
+/// How what is chosen is gone through.
+#[derive(Args, Debug)]
+pub(crate) struct Pacing {
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// No more than so many in a time, as in 500/s, 30/m or 500/h
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) rate: Option<Rate>,
+}
+
 /// Dead letters.
 #[derive(Subcommand, Debug)]
 pub(crate) enum DlqCommand {
@@ -212,20 +225,21 @@ pub(crate) enum DlqCommand {
     Redrive {
         #[command(flatten)]
         which: Which,
-        /// Only say what would be done
+        /// Take the original event again, through today's schemas, filters and modules
         #[arg(long)]
-        dry_run: bool,
+        rerun: bool,
+        #[command(flatten)]
+        pacing: Pacing,
     },
     /// Remove them for good
     Discard {
         #[command(flatten)]
         which: Which,
-        /// Only say what would be done
-        #[arg(long)]
-        dry_run: bool,
         /// Don't ask
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        pacing: Pacing,
     },
 }
 
@@ -244,6 +258,11 @@ pub(crate) enum LaneCommand {
         /// PIPELINE/SUBSCRIPTION
         lane: String,
     },
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    config::speed(text)
+        .ok_or_else(|| "a rate is a number from 1 to 100000 and a time: 500/s, 30/m or 500/h".to_owned())
 }
 
 fn reason(text: &str) -> Result<Reason, String> {

@@ -1,4 +1,7 @@
 //! Dead letters and lanes as people see them: `hookmill dlq` and `hookmill lane`.
 
+mod bulk;
 mod lanes;
 mod letters;
+mod rerun;
+mod stock;
