@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
-    /// List, pause and resume lanes
+    /// List, pause and resume lanes; move what orphaned ones hold
     #[command(subcommand)]
     Lane(LaneCommand),
     /// Start, try out, upload, look at and withdraw transforms
@@ -257,6 +257,25 @@ pub(crate) enum LaneCommand {
     Resume {
         /// PIPELINE/SUBSCRIPTION
         lane: String,
+    },
+    /// Move what a lane holds whose subscription is gone into another subscription's lane
+    Adopt {
+        /// PIPELINE/SUBSCRIPTION that is gone; PIPELINE/_ is the pipeline as a whole
+        lane: String,
+        /// PIPELINE/SUBSCRIPTION that takes over
+        #[arg(long, value_name = "LANE")]
+        into: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Move what a lane holds whose subscription is gone to the dead letters
+    DeadLetter {
+        /// PIPELINE/SUBSCRIPTION that is gone; PIPELINE/_ is the pipeline as a whole
+        lane: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -11,6 +11,7 @@ pub mod lanes;
 pub mod letters;
 pub mod modules;
 pub mod names;
+pub mod orphans;
 pub mod pull;
 pub mod reader;
 pub mod registry;

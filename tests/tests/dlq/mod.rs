@@ -3,5 +3,6 @@
 mod bulk;
 mod lanes;
 mod letters;
+mod moves;
 mod rerun;
-mod stock;
+pub mod stock;

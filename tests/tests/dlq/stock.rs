@@ -1,5 +1,6 @@
 //! Many tasks at once, stored as an engine would have stored them.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use async_nats::HeaderMap;
@@ -70,4 +71,27 @@ pub async fn put_letters(mill: &Mill, numbers: RangeInclusive<usize>) {
         message("hookmill.dlq.orders.hook.exhausted".to_owned(), encoded)
     };
     events::publish_all(&mill.jetstream, numbers.map(letter)).await;
+}
+
+/// Puts tasks of these orders for `old/hook` on `subject`: a lane's, or that of what is due.
+pub async fn put_tasks(mill: &Mill, subject: &str, numbers: RangeInclusive<usize>) {
+    let stored = |number| message(subject.to_owned(), tasks::encode(&task("old", "hook", number)));
+    events::publish_all(&mill.jetstream, numbers.map(stored)).await;
+}
+
+/// Puts waits of these orders for `old/hook`, each of them due in an hour.
+pub async fn put_waits(mill: &Mill, numbers: RangeInclusive<usize>) {
+    let due = Timestamp::now().plus(std::time::Duration::from_hours(1));
+    let wait = |number| {
+        let task = task("old", "hook", number);
+        let subject = format!("hookmill.wait.old.hook.{}", task.key);
+        let wait = message(subject, tasks::encode(&task)).header("Nats-Schedule", &format!("@at {due}"));
+        wait.header("Nats-Schedule-Target", "hookmill.due.old.hook")
+    };
+    events::publish_all(&mill.jetstream, numbers.map(wait)).await;
+}
+
+/// The ids of the deliveries of these orders to `old/hook`.
+pub fn old_ids(numbers: RangeInclusive<usize>) -> HashSet<String> {
+    numbers.map(|number| task("old", "hook", number).delivery_id.to_string()).collect()
 }
