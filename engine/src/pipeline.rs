@@ -4,6 +4,7 @@
 //! Only this file knows the order of the stages. It never stores, acknowledges, spawns or waits for a slot: the worker
 //! does. Time and randomness come in from outside.
 
+mod again;
 mod loader;
 mod step;
 
@@ -26,6 +27,7 @@ use crate::source;
 use crate::telemetry::metrics as names;
 use crate::validate::Validator;
 
+pub use again::AdmittedAgain;
 pub use loader::{FitError, Loader};
 pub use step::{Fitted, OnError, Step, Wanted};
 
@@ -363,7 +365,7 @@ impl Pipeline {
                         Err(fault) => failed(subscription, task, fault, None, moment),
                     };
                 }
-                Work::Source(_) => unreachable!("a task with a subscription never resumes at its source"),
+                Work::Source(_) => unreachable!("it was admitted before: worker/again.rs"),
             };
             let Some(step) = subscription.steps.get(usize::from(at)) else {
                 let finished = match &subscription.target {
@@ -437,13 +439,18 @@ fn split(task: &Task, at: u16, outputs: Vec<Output>) -> Next {
     if outputs.is_empty() {
         return Next::Filtered(Filtered::EmptySplit);
     }
-    let subscription = task.subscription_token();
+    // What another subscription has taken over keeps the keys that it had, so that it meets no work of the new one's own.
+    let (subscription, own) = (task.subscription_token(), task.has_key_of_its_names());
     // A child takes its split again only from the first step on; a later point lies before or behind it.
     let fits = task.fits.clone().filter(|fits| fits.step == 0);
     let child = |(index, output): (u32, Output)| {
         let path = task.path.child(index);
         let mut child = Task {
-            key: TaskKey::derive(&task.source, &task.pipeline, subscription, &path),
+            key: if own {
+                TaskKey::derive(&task.source, &task.pipeline, subscription, &path)
+            } else {
+                task.key.child(index)
+            },
             delivery_id: task.delivery_id.child(index),
             path,
             fits: fits.clone(),

@@ -372,6 +372,26 @@ pub async fn hookmill_at_terminal(arguments: &[&str], typed: &str) -> Said {
     read_to_end("hookmill", command, COMMAND_MAX, Stdio::from(terminal.slave), "").await
 }
 
+/// Runs the built program to its end with its standard error at a terminal of its own; `stderr` is all that was drawn there.
+pub async fn hookmill_watched_at_terminal(arguments: &[&str]) -> Said {
+    let size = nix::pty::Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = nix::pty::openpty(Some(&size), None).expect("a pseudo terminal");
+    let mut command = bound_command(built_program());
+    command.args(arguments).env("TERM", "xterm").env_remove("NO_COLOR");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(terminal.slave));
+    let (process, pipes) = Process::spawn("hookmill", command).expect("the command can be started");
+    let stdout = read_all(pipes.stdout.expect("asked for"));
+    let mut screen = std::fs::File::from(terminal.master);
+    let drawn = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        // A terminal that nobody has open any more ends with an error (EIO).
+        let _ = screen.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let code = exit_code(process.wait(COMMAND_MAX).await);
+    Said { code, stdout: stdout.await, stderr: drawn.await.expect("the reader doesn't panic") }
+}
+
 /// Runs any command, called `name` in messages, to its end, with nothing on its input.
 pub async fn run_to_end(name: &str, command: Command) -> Said {
     run_within(name, command, COMMAND_MAX).await

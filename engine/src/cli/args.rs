@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use crate::config;
+use crate::lane::Rate;
 use crate::model::Reason;
 
 /// Gets `CloudEvents` from NATS JetStream, checked, filtered and reshaped, to webhooks.
@@ -74,7 +76,7 @@ pub(crate) enum Command {
     /// List, show, redrive and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
-    /// List, pause and resume lanes
+    /// List, pause and resume lanes; move what orphaned ones hold
     #[command(subcommand)]
     Lane(LaneCommand),
     /// Start, try out, upload, look at and withdraw transforms
@@ -217,6 +219,17 @@ pub(crate) struct Which {
     pub(crate) all: bool,
 }
 
+/// How what is chosen is gone through.
+#[derive(Args, Debug)]
+pub(crate) struct Pacing {
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// No more than so many in a time, as in 500/s, 30/m or 500/h
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) rate: Option<Rate>,
+}
+
 /// Dead letters.
 #[derive(Subcommand, Debug)]
 pub(crate) enum DlqCommand {
@@ -228,20 +241,21 @@ pub(crate) enum DlqCommand {
     Redrive {
         #[command(flatten)]
         which: Which,
-        /// Only say what would be done
+        /// Take the original event again, through today's schemas, filters and modules
         #[arg(long)]
-        dry_run: bool,
+        rerun: bool,
+        #[command(flatten)]
+        pacing: Pacing,
     },
     /// Remove them for good
     Discard {
         #[command(flatten)]
         which: Which,
-        /// Only say what would be done
-        #[arg(long)]
-        dry_run: bool,
         /// Don't ask
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        pacing: Pacing,
     },
 }
 
@@ -260,6 +274,30 @@ pub(crate) enum LaneCommand {
         /// PIPELINE/SUBSCRIPTION
         lane: String,
     },
+    /// Move what a lane holds whose subscription is gone into another subscription's lane
+    Adopt {
+        /// PIPELINE/SUBSCRIPTION that is gone; PIPELINE/_ is the pipeline as a whole
+        lane: String,
+        /// PIPELINE/SUBSCRIPTION that takes over
+        #[arg(long, value_name = "LANE")]
+        into: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Move what a lane holds whose subscription is gone to the dead letters
+    DeadLetter {
+        /// PIPELINE/SUBSCRIPTION that is gone; PIPELINE/_ is the pipeline as a whole
+        lane: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    config::speed(text)
+        .ok_or_else(|| "a rate is a number from 1 to 100000 and a time: 500/s, 30/m or 500/h".to_owned())
 }
 
 fn reason(text: &str) -> Result<Reason, String> {

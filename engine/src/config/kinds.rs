@@ -143,7 +143,7 @@ impl Kind for Speed {
 }
 
 /// `100/s`: one takes 10 ms, a burst is what comes in a second.
-fn speed(text: &str) -> Option<Rate> {
+pub fn speed(text: &str) -> Option<Rate> {
     let (count, unit) = text.split_once('/')?;
     let count: u32 = count.parse().ok().filter(|count| (1..=100_000).contains(count))?;
     let seconds = match unit {

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub use checked::{Pipeline, Process};
+pub use kinds::speed;
 pub use reference::reference_page;
 pub use report::{Code, Problem, errors_page};
 pub use schemas::{pipeline_schema, process_schema, test_schema};

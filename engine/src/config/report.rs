@@ -161,6 +161,8 @@ codes! {
         "Its lane is full, only a reference to it is stored, or it can't be read.";
     LaneNotFound = "E221", "No such lane",
         "No pipeline of this engine has this subscription, and nothing waits in such a lane.";
+    LaneOwned = "E222", "A lane that can't be moved",
+        "Only a lane whose subscription is gone is adopted or dead-lettered: no file in force has it, and no engine runs an older one. Who adopts has to be in force, and what is for a pipeline as a whole (`_`) goes to a pipeline as a whole.";
 }
 
 impl fmt::Display for Code {

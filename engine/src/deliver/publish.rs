@@ -73,7 +73,11 @@ impl Publisher {
     /// within its deduplication window.
     pub async fn send(&self, finished: &Finished, task: &Task) -> Result<(), Fault> {
         let subject = finished.headers.iter().find(|(name, _)| name == SUBJECT);
-        let subject = subject.map(|(_, subject)| subject.clone()).unwrap_or_default();
+        let Some(subject) = subject.map(|(_, subject)| subject.clone()) else {
+            let detail = "it was finished for a webhook and names no subject; redrive it with --rerun";
+            let (code, reason) = (Code::Publish, Reason::Config);
+            return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
+        };
         if task.hops >= HOPS_MAX {
             let detail = format!(
                 "the event was published onward {} times already; look for a loop of pipelines, or deliver it otherwise",

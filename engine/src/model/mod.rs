@@ -17,7 +17,7 @@ pub use access::{NamePattern, NamePatternError, Scope, Token};
 pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
 pub use module::{Digest, Reference, ReferenceError, Version, VersionRange};
-pub use name::Name;
+pub use name::{Name, NameError};
 pub use secret::{SecretError, SecretRef, SecretText};
 pub use subject::{SubjectError, SubjectTemplate};
 pub use task::{

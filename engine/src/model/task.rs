@@ -130,6 +130,12 @@ impl TaskKey {
         Self(digest26(&parts).into())
     }
 
+    /// The key of output `index` of a split of a task that has not the key of its names.
+    #[must_use]
+    pub fn child(&self, index: u32) -> Self {
+        Self(digest26(&[&self.0, &index.to_string()]).into())
+    }
+
     /// A key read from storage.
     pub fn from_stored(text: &str) -> Option<Self> {
         let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -304,6 +310,12 @@ impl Task {
     /// The subscription's token in subjects: its name or `_`.
     pub fn subscription_token(&self) -> &str {
         self.subscription.as_ref().map_or("_", Name::as_str)
+    }
+
+    /// Whether its key is that of its source message, names and path. One that another subscription has taken over keeps the
+    /// key that it had: the new owner may have work of its own on the same message.
+    pub fn has_key_of_its_names(&self) -> bool {
+        self.key == TaskKey::derive(&self.source, &self.pipeline, self.subscription_token(), &self.path)
     }
 
     /// Since when the event is on its way: by its own `time`, or when it was stored, where it has none or one that is yet to

@@ -7,8 +7,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::bucket::if_there;
+use super::modules::{Alive, ModulesError};
 use super::registry::{LaneMode, LaneRecord, RegistryError};
-use super::{ApiError, Nats, Registry, Stored, tasks};
+use super::{ApiError, Modules, Nats, Registry, Stored, tasks};
 use crate::model::{Name, Timestamp};
 
 /// Lanes whose oldest task is looked up: those that hold most. So the number of questions has a bound.
@@ -25,6 +26,9 @@ pub enum LanesError {
     /// A record can't be read.
     #[error(transparent)]
     Record(#[from] RegistryError),
+    /// It can't be told which engines run.
+    #[error(transparent)]
+    Engines(#[from] ModulesError),
 }
 
 /// One lane.
@@ -57,6 +61,9 @@ pub struct Known {
     pub lanes: BTreeSet<(String, String)>,
     /// Pipelines of which it is not told what subscriptions they have.
     pub untold: BTreeSet<String>,
+    /// Pipelines that had a file in force, and that no engine runs any more although others run: what lies in their lanes is
+    /// nobody's.
+    pub idle: BTreeSet<String>,
 }
 
 impl Known {
@@ -64,10 +71,17 @@ impl Known {
         self.lanes.contains(lane) || self.untold.contains(&lane.0)
     }
 
-    /// By the files that engines have put into force.
+    /// By the files that engines have put into force. A file stays in force while nothing runs at all: engines may be down for
+    /// a moment. Where some run and none of them runs this pipeline, nor has for minutes, its file is gone.
     pub async fn in_force(nats: &Nats, registry: &Registry) -> Result<Self, LanesError> {
         let mut known = Self::default();
+        let running = Modules::look(nats).engines().await?;
         for (pipeline, revision) in registry.revisions(nats).await? {
+            let runs = |alive: &Alive| alive.pipeline.as_str() == pipeline;
+            if !running.is_empty() && !running.iter().any(runs) {
+                known.idle.insert(pipeline);
+                continue;
+            }
             let Some(subscriptions) = revision.subscriptions else {
                 known.untold.insert(pipeline);
                 continue;
@@ -88,6 +102,7 @@ pub async fn view(nats: &Nats, registry: &Registry, known: &Known) -> Result<Vec
         let record = records.remove(&lane);
         let (mut last_error, mut next_probe) = (None, None);
         let (state, why) = match record {
+            _ if known.idle.contains(&lane.0) => ("orphaned", "no engine runs its pipeline".to_owned()),
             _ if !known.has(&lane) => ("orphaned", "no loaded pipeline file has it".to_owned()),
             None => ("active", String::new()),
             Some(record) => {

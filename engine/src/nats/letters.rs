@@ -1,10 +1,13 @@
 //! Reading, redriving and discarding dead letters.
 
 use bytes::Bytes;
+use serde_json::json;
 
+use super::bucket::if_there;
 use super::tasks::{self, Death, DecodeError};
+use super::unreadable::{Unreadable, readable};
 use super::{ApiError, Nats, StoreError, Stored};
-use crate::model::{Name, Reason, Task, Work};
+use crate::model::{Name, Reason, SourceMessage, SourceRef, Task, Work};
 
 /// One dead letter.
 #[derive(Clone, Debug)]
@@ -35,7 +38,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    fn subject(&self, nats: &Nats) -> String {
+    /// The subjects of those that are meant, but for what the sequences say.
+    pub(super) fn subject(&self, nats: &Nats) -> String {
         let token = |text: &Option<String>| text.clone().unwrap_or_else(|| "*".to_owned());
         let reason = self.reason.map_or("*", Reason::as_str);
         nats.prefix().dead_letter(&token(&self.pipeline), &token(&self.subscription), reason)
@@ -51,6 +55,23 @@ pub enum RedriveError {
     /// It can't be read.
     #[error(transparent)]
     Unreadable(#[from] DecodeError),
+    /// The message that it came from is there no more.
+    #[error(
+        "its event is not in {stream} any more (sequence {sequence}): removed for its age or a limit, or settled in a work queue; \
+         redrive it without --rerun, or publish the event again"
+    )]
+    Aged {
+        /// The source stream.
+        stream: String,
+        /// The sequence that it had there.
+        sequence: u64,
+    },
+    /// The message that it came from has headers that can't be read.
+    #[error("its event can't be taken again: {0}")]
+    Headers(#[from] Unreadable),
+    /// The source stream can't be asked.
+    #[error("its source stream can't be read")]
+    Original(#[source] ApiError),
     /// Its lane takes no more.
     #[error("its lane can't take it: {0}")]
     Store(#[from] StoreError),
@@ -59,55 +80,86 @@ pub enum RedriveError {
     NotRemoved(#[source] ApiError),
 }
 
-impl Nats {
-    /// The first dead letter of a selection at or after a sequence.
-    pub async fn next_letter(&self, selection: &Selection, from: u64) -> Result<Option<Letter>, ApiError> {
-        let (stream, subject) = (self.prefix().dlq(), selection.subject(self));
-        let mut from = from;
-        loop {
-            let stored = if selection.sequences.is_empty() {
-                self.next_on(&stream, &subject, from).await?
-            } else {
-                let Some(next) = selection.sequences.iter().copied().filter(|seq| *seq >= from).min() else {
-                    return Ok(None);
-                };
-                from = next + 1;
-                match self.at(&stream, next).await? {
-                    Some(stored) => Some(stored),
-                    None => continue,
-                }
-            };
-            let Some(stored) = stored else { return Ok(None) };
-            from = stored.sequence + 1;
-            if let Some(letter) = letter(self, stored) {
-                return Ok(Some(letter));
-            }
+/// What a dead letter goes on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Take {
+    /// With what is stored in it.
+    Stored,
+    /// With the message that it came from, from the beginning.
+    Original,
+}
+
+impl RedriveError {
+    /// Whether it is about this dead letter alone, so that others may well be redriven.
+    pub fn is_of_this_one(&self) -> bool {
+        match self {
+            Self::NoBody | Self::Unreadable(_) | Self::Aged { .. } | Self::Headers(_) => true,
+            Self::Store(StoreError::TooLarge) => true,
+            Self::Store(
+                StoreError::WrongLast
+                | StoreError::Unknown
+                | StoreError::Forbidden
+                | StoreError::NoStream
+                | StoreError::Refused(_),
+            )
+            | Self::Original(_)
+            | Self::NotRemoved(_) => false,
         }
     }
+}
 
-    /// Puts a dead letter back into its lane, in a new generation with no attempts made; removes it once that is stored.
-    pub async fn redrive(&self, letter: &Letter) -> Result<(), RedriveError> {
+impl Nats {
+    /// The dead letter with this sequence.
+    pub async fn letter(&self, sequence: u64) -> Result<Option<Letter>, ApiError> {
+        let stored = self.at(&self.prefix().dlq(), sequence).await?;
+        Ok(stored.and_then(|stored| letter(self, stored)))
+    }
+
+    /// The task that a dead letter goes on as: in a new generation, with no attempts made. Changes nothing.
+    pub async fn revived(&self, letter: &Letter, take: Take) -> Result<Task, RedriveError> {
         let task = letter.task.clone()?;
-        if let Work::Source(message) = &task.work
-            && message.body.is_empty()
-            && message.headers.is_empty()
-        {
-            return Err(RedriveError::NoBody);
-        }
-        let task = Task {
-            generation: task.generation + 1,
-            attempt: 0,
-            first_attempt: None,
-            left: None,
-            last: None,
-            ..task
+        let task = match (take, &task.work) {
+            (Take::Stored, Work::Source(message))
+                if message.body.is_empty() && message.headers.is_empty() =>
+            {
+                return Err(RedriveError::NoBody);
+            }
+            (Take::Stored, _) => task,
+            (Take::Original, _) => {
+                let work = Work::Source(self.original(&task.source).await?);
+                Task { work, http: Vec::new(), modules: Vec::new(), ..task }
+            }
         };
+        let generation = task.generation + 1;
+        Ok(Task { generation, attempt: 0, first_attempt: None, left: None, last: None, ..task })
+    }
+
+    /// A message as its stream still has it.
+    async fn original(&self, source: &SourceRef) -> Result<SourceMessage, RedriveError> {
+        let found = self.raw_message(&source.stream, &json!({ "seq": source.sequence })).await;
+        // A stream that was made anew counts from 1 again: only the time tells whether it is the same message.
+        let found = if_there(found).map_err(RedriveError::Original)?.flatten();
+        let Some(raw) = found.filter(|raw| raw.time == source.time) else {
+            let (stream, sequence) = (source.stream.to_string(), source.sequence);
+            return Err(RedriveError::Aged { stream, sequence });
+        };
+        readable(&raw.header_block)?;
+        let Stored { headers, body, .. } = raw.into();
+        Ok(SourceMessage { headers, body })
+    }
+
+    /// Puts a dead letter back into its lane; removes it once that is stored.
+    pub async fn redrive(&self, letter: &Letter, take: Take) -> Result<(), RedriveError> {
+        let task = self.revived(letter, take).await?;
         let (headers, body): (_, Bytes) = tasks::encode(&task);
         let subject = self.prefix().lane(&letter.pipeline, &letter.subscription);
         self.store(subject, headers, body).await?;
-        self.delete(&self.prefix().dlq(), letter.stored.sequence).await.map_err(RedriveError::NotRemoved)?;
-        let _ = self.nudge(self.prefix().nudge(&task.pipeline)).await;
-        Ok(())
+        self.delete(&self.prefix().dlq(), letter.stored.sequence).await.map_err(RedriveError::NotRemoved)
+    }
+
+    /// Tells the engines that a lane of this pipeline has got something. One that doesn't hear it looks every few seconds.
+    pub async fn nudge_pipeline(&self, pipeline: &Name) {
+        let _ = self.nudge(self.prefix().nudge(pipeline)).await;
     }
 
     /// Removes a dead letter for good.
@@ -116,7 +168,8 @@ impl Nats {
     }
 }
 
-fn letter(nats: &Nats, stored: Stored) -> Option<Letter> {
+/// A dead letter as a message holds it; none: it is no dead letter.
+pub(super) fn letter(nats: &Nats, stored: Stored) -> Option<Letter> {
     let (pipeline, subscription) = nats.prefix().parts(&stored.subject)?;
     let (pipeline, subscription) = (pipeline.to_owned(), subscription.to_owned());
     let death = tasks::death(&stored.headers)?;

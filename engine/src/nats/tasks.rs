@@ -126,6 +126,14 @@ pub fn encode_dead_letter(task: &Task, death: &Death) -> Encoded {
     (headers, body)
 }
 
+/// A stored task that can't be read as a dead letter, byte for byte but for what the server has put onto it.
+pub fn dead_letter_as_it_is(headers: &[(String, String)], body: &Bytes, death: &Death) -> Encoded {
+    let own = |(name, _): &&(String, String)| !name.to_ascii_lowercase().starts_with("nats-");
+    let mut headers: Vec<_> = headers.iter().filter(own).cloned().collect();
+    push_death(&mut headers, death);
+    (headers, body.clone())
+}
+
 /// A dead letter without its body: headers, stream and sequence, each value cut.
 pub fn encode_reference(task: &Task, death: &Death) -> Encoded {
     // The last module alone: a list that is cut would name one that doesn't exist.

@@ -39,7 +39,7 @@ pub enum Unreadable {
 }
 
 /// Whether the client can take this block from the wire: its rules, which are a little stricter than the protocol's.
-fn readable(block: &[u8]) -> Result<(), Unreadable> {
+pub(super) fn readable(block: &[u8]) -> Result<(), Unreadable> {
     if block.is_empty() {
         return Ok(());
     }

@@ -1,10 +1,12 @@
 //! Walking through dead letters, and how one is shown.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use serde_json::{Map, Value, json};
 
-use super::letters::{Letter, Selection};
+use super::letters::{Letter, Selection, letter};
 use super::streams::StreamsError;
-use super::{ApiError, Nats};
+use super::{ApiError, Nats, Reader};
 use crate::model::Timestamp;
 
 /// Why a walk can't go on.
@@ -18,14 +20,23 @@ pub enum WalkError {
     Read(#[from] ApiError),
 }
 
-/// Walks through the dead letters that are meant, one at a time, oldest first.
+/// Walks through the dead letters that are meant, oldest first, and holds a batch of them at a time.
 pub struct Walk {
     nats: Nats,
     selection: Selection,
     before: Option<Timestamp>,
+    way: Way,
     from: u64,
     /// What comes after the walk has begun (a redriven one that dies again) is none of its business.
     until: u64,
+}
+
+/// How those that are meant are found.
+enum Way {
+    /// By their subjects.
+    Filter(Reader),
+    /// By their sequences, smallest first.
+    Picked(VecDeque<u64>),
 }
 
 /// A dead letter on the way, and whether it is one of those that are meant.
@@ -44,18 +55,53 @@ impl Walk {
         before: Option<Timestamp>,
     ) -> Result<Self, WalkError> {
         let until = nats.last_sequence(&nats.prefix().dlq()).await?;
-        Ok(Self { nats: nats.clone(), selection, before, from: 1, until })
+        let way = Way::of(nats, &selection, 1);
+        Ok(Self { nats: nats.clone(), selection, before, way, from: 1, until })
     }
 
     /// The same from this sequence on.
     #[must_use]
     pub fn from(self, sequence: u64) -> Self {
-        Self { from: sequence.max(1), ..self }
+        let from = sequence.max(1);
+        Self { way: Way::of(&self.nats, &self.selection, from), from, ..self }
+    }
+
+    /// The same from its beginning on, and to the same end: none that has come since it began.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let Self { nats, selection, before, until, .. } = self;
+        let way = Way::of(nats, selection, 1);
+        Self {
+            nats: nats.clone(),
+            selection: selection.clone(),
+            before: *before,
+            way,
+            from: 1,
+            until: *until,
+        }
+    }
+
+    /// With at most so many dead letters held.
+    #[must_use]
+    pub fn at_once(mut self, most: usize) -> Self {
+        if let Way::Filter(reader) = self.way {
+            self.way = Way::Filter(reader.at_once(most));
+        }
+        self
     }
 
     /// The sequence from which it goes on.
     pub fn position(&self) -> u64 {
         self.from
+    }
+
+    /// How many there are at most, as the server counts subjects: ages are not looked at.
+    pub async fn count_max(&self) -> Result<u64, WalkError> {
+        if let Way::Picked(sequences) = &self.way {
+            return Ok(sequences.len() as u64);
+        }
+        let counts = self.nats.counts(&self.nats.prefix().dlq(), &self.selection.subject(&self.nats)).await?;
+        Ok(counts.values().sum())
     }
 
     /// The next one that is meant.
@@ -69,16 +115,22 @@ impl Walk {
         }
     }
 
-    /// The next one, meant or not: one question to the server.
+    /// The next one, meant or not.
     pub async fn look(&mut self) -> Result<Option<Looked>, WalkError> {
-        let letter = self.nats.next_letter(&self.selection, self.from).await?;
-        let Some(letter) = letter.filter(|letter| letter.stored.sequence <= self.until) else {
-            return Ok(None);
+        let stored = match &mut self.way {
+            Way::Filter(reader) => reader.next().await?,
+            Way::Picked(sequences) => {
+                let Some(sequence) = sequences.pop_front() else { return Ok(None) };
+                self.from = sequence + 1;
+                let stored = self.nats.at(&self.nats.prefix().dlq(), sequence).await?;
+                let Some(stored) = stored else { return Ok(Some(Looked::Other)) };
+                Some(stored)
+            }
         };
-        self.from = letter.stored.sequence + 1;
-        let picked = self.selection.sequences.is_empty() || self.matches(&letter);
-        let meant = picked && self.before.is_none_or(|before| letter.stored.time <= before);
-        Ok(Some(if meant { Looked::Meant(Box::new(letter)) } else { Looked::Other }))
+        let Some(stored) = stored.filter(|stored| stored.sequence <= self.until) else { return Ok(None) };
+        self.from = stored.sequence + 1;
+        let letter = letter(&self.nats, stored).filter(|letter| self.matches(letter));
+        Ok(Some(letter.map_or(Looked::Other, |letter| Looked::Meant(Box::new(letter)))))
     }
 
     /// Picked by sequence, a dead letter still has to fulfil what else was asked for.
@@ -87,6 +139,18 @@ impl Walk {
         is(&self.selection.pipeline, &letter.pipeline)
             && is(&self.selection.subscription, &letter.subscription)
             && self.selection.reason.is_none_or(|reason| reason == letter.death.reason)
+            && self.before.is_none_or(|before| letter.stored.time <= before)
+    }
+}
+
+impl Way {
+    fn of(nats: &Nats, selection: &Selection, from: u64) -> Self {
+        if selection.sequences.is_empty() {
+            return Self::Filter(Reader::new(nats, nats.prefix().dlq(), selection.subject(nats), from));
+        }
+        let picked: BTreeSet<u64> =
+            selection.sequences.iter().copied().filter(|picked| *picked >= from).collect();
+        Self::Picked(picked.into_iter().collect())
     }
 }
 

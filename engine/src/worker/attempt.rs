@@ -248,6 +248,9 @@ impl Engine {
     /// What can be said of a task without attempting it.
     async fn before(&self, lane: &Lane, task: &mut Task) -> Result<Option<Next>, Stopped> {
         let subscription = &lane.subscription;
+        if let Some(next) = self.admit_again(lane, task) {
+            return Ok(Some(next));
+        }
         if matches!(task.work, Work::Step(0, _)) {
             task.steps = subscription.steps_hash().clone();
         }

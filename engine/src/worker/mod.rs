@@ -3,6 +3,7 @@
 //! An [`Engine`] takes messages from the sources of its pipelines and from what is due, carries their tasks on with
 //! [`crate::pipeline::Pipeline::advance`], and makes each outcome durable before it lets go of what it came from.
 
+mod again;
 mod answered;
 mod attempt;
 mod drain;

@@ -87,7 +87,7 @@ async fn the_document_is_openapi_3_1_whole_in_itself_and_the_page_shows_all_of_i
             }
         }
     }
-    assert_eq!(operations, 15);
+    assert_eq!(operations, 17);
     for schema in document["components"]["schemas"].as_object().expect("an object").keys() {
         assert!(page.contains(&format!("id=\"schema-{schema}\"")), "{schema} is not on the page");
     }

@@ -26,7 +26,7 @@ const fn case(
     Case { operation, path, body, scope, allowed }
 }
 
-const OPERATIONS: [Case; 15] = [
+const OPERATIONS: [Case; 17] = [
     case("GET /v1/modules", "/v1/modules", "", "modules:read", (200, "")),
     case("GET /v1/modules/{name}", "/v1/modules/none", "", "modules:read", (404, "E218")),
     case("GET /v1/modules/{name}/{version}", "/v1/modules/none/1.0.0", "", "modules:read", (404, "E218")),
@@ -64,6 +64,20 @@ const OPERATIONS: [Case; 15] = [
         "",
         "admin",
         (200, ""),
+    ),
+    case(
+        "POST /v1/lanes/{pipeline}/{subscription}/adopt",
+        "/v1/lanes/orders/hook/adopt",
+        r#"{"into":"orders/other"}"#,
+        "admin",
+        (409, "E222"),
+    ),
+    case(
+        "POST /v1/lanes/{pipeline}/{subscription}/dead-letter",
+        "/v1/lanes/orders/hook/dead-letter",
+        "",
+        "admin",
+        (409, "E222"),
     ),
     case("GET /v1/trace/{event}", "/v1/trace/none", "", "dlq:read", (200, "")),
 ];

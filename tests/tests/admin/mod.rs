@@ -5,6 +5,7 @@ mod dead_letters;
 mod described;
 mod local;
 mod matrix;
+mod orphans;
 mod support;
 mod tls;
 mod uploads;

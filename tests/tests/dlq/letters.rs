@@ -219,6 +219,11 @@ async fn before_there_are_streams_every_command_says_what_makes_them() {
         (&["lane", "list", &path], format!("{bucket}, HOOKMILL_LANES, HOOKMILL_RETRIES are")),
         (&["lane", "pause", "orders/hook"], format!("{bucket} is")),
         (&["lane", "resume", "orders/hook"], format!("{bucket} is")),
+        (
+            &["lane", "adopt", "a/b", "--into", "c/d"],
+            format!("{bucket}, HOOKMILL_LANES, HOOKMILL_RETRIES are"),
+        ),
+        (&["lane", "dead-letter", "a/b"], format!("{bucket}, HOOKMILL_LANES, HOOKMILL_RETRIES, {dlq} are")),
     ] {
         let said = command(&server, arguments).await;
         let expected = format!(

@@ -39,7 +39,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 27] = [
+const HOMES: [(&str, &[&str]); 28] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -47,6 +47,7 @@ const HOMES: [(&str, &[&str]); 27] = [
     ("hyper", &["egress", "server"]),
     ("hyper_rustls", &["egress"]),
     ("hyper_util", &["egress", "server"]),
+    ("indicatif", &["cli"]),
     ("jsonschema", &["schema"]),
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
     ("nix", &["transform"]),

@@ -20,7 +20,7 @@ use crate::config::{self, checked};
 use crate::deliver::signature::Key;
 use crate::model::{Next, TypePatterns};
 use crate::nats::letters::Selection;
-use crate::nats::{Modules, Nats};
+use crate::nats::{Modules, Nats, Walk};
 use crate::server::receiver::{Received, Receiver, Settings, Signature};
 use crate::worker::{Onlooker, Seen};
 
@@ -248,11 +248,9 @@ impl Ledger {
         self.rows.values_mut().for_each(|row| row.dead = 0);
         self.refused = 0;
         let mut refused_types = Vec::new();
-        let mut from = 1;
-        loop {
-            let letter = nats.next_letter(&Selection::default(), from).await;
-            let Some(letter) = letter.map_err(|error| Failure::failed(&error))? else { break };
-            from = letter.stored.sequence + 1;
+        let walk = Walk::new(nats, Selection::default(), None).await;
+        let mut walk = walk.map_err(|error| Failure::failed(&error))?;
+        while let Some(letter) = walk.next().await.map_err(|error| Failure::failed(&error))? {
             if letter.subscription == "_" {
                 self.refused += 1;
                 refused_types

@@ -13,7 +13,7 @@ use super::Admin;
 use super::access::Caller;
 use super::problem::{Checked, Code, Problem};
 use crate::model::{Name, Reason, Timestamp};
-use crate::nats::letters::{Letter, RedriveError, Selection};
+use crate::nats::letters::{Letter, RedriveError, Selection, Take};
 use crate::nats::{Looked, StoreError, Walk};
 
 /// Most dead letters of one answer.
@@ -41,6 +41,16 @@ pub(super) struct Filter {
     /// Most dead letters of the answer, up to 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
+}
+
+/// What a dead letter goes on with.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct How {
+    /// Take the original event again.
+    #[serde(default)]
+    rerun: bool,
 }
 
 /// Dead letters, oldest first.
@@ -166,7 +176,7 @@ pub(super) async fn list(
     }
     let (selection, before) = filter.selection()?;
     let walk = Walk::new(&admin.nats, selection, before).await.map_err(|error| Problem::storage(&error))?;
-    let mut walk = walk.from(filter.after.unwrap_or(0).saturating_add(1));
+    let mut walk = walk.from(filter.after.unwrap_or(0).saturating_add(1)).at_once(limit);
     let mut letters = Vec::new();
     for _ in 0..LOOKS_MAX {
         if letters.len() == limit {
@@ -194,8 +204,9 @@ pub(super) async fn show(
 
 /// Put a dead letter back into its lane
 ///
-/// It goes on where it stopped, with its whole schedule of attempts.
-#[utoipa::path(post, path = "/v1/dlq/{seq}/redrive", operation_id = "redriveDeadLetter", tag = "dead letters", params(("seq" = u64, Path, description = "Its sequence")),
+/// It goes on where it stopped, with its whole schedule of attempts. With `rerun` its original event is taken again from
+/// the source stream, through today's schemas, filters and modules.
+#[utoipa::path(post, path = "/v1/dlq/{seq}/redrive", operation_id = "redriveDeadLetter", tag = "dead letters", params(("seq" = u64, Path, description = "Its sequence"), How),
     responses((status = 200, description = "It is in its lane", body = Redriven),
         (status = 404, description = "There is no such dead letter", body = super::problem::Document, content_type = "application/problem+json"),
         (status = 409, description = "It can't be redriven, or its lane is full", body = super::problem::Document, content_type = "application/problem+json")))]
@@ -203,9 +214,14 @@ pub(super) async fn redrive(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
     Checked(Path(sequence)): Checked<Path<u64>>,
+    Checked(Query(how)): Checked<Query<How>>,
 ) -> Result<Json<Redriven>, Problem> {
     let letter = find(&admin, sequence).await?;
-    admin.nats.redrive(&letter).await.map_err(|error| not_redriven(&error))?;
+    let take = if how.rerun { Take::Original } else { Take::Stored };
+    admin.nats.redrive(&letter, take).await.map_err(|error| not_redriven(&error))?;
+    if let Ok(pipeline) = Name::new(&letter.pipeline) {
+        admin.nats.nudge_pipeline(&pipeline).await;
+    }
     let (pipeline, subscription) = (&letter.pipeline, &letter.subscription);
     tracing::info!(token = caller.label(), sequence, pipeline, subscription, "a dead letter was redriven");
     Ok(Json(Redriven { sequence, redriven: true }))
@@ -219,12 +235,16 @@ fn not_redriven(error: &RedriveError) -> Problem {
     match error {
         RedriveError::NoBody => refused("the event has to be published again"),
         RedriveError::Unreadable(_) => refused("a newer version of hookmill may be able to read it"),
+        RedriveError::Aged { .. } | RedriveError::Headers(_) => {
+            refused("redrive it without rerun, or publish the event again")
+        }
         RedriveError::Store(StoreError::Refused(_) | StoreError::TooLarge) => {
             refused("try again once the lane has room")
         }
         RedriveError::Store(
             StoreError::WrongLast | StoreError::Unknown | StoreError::NoStream | StoreError::Forbidden,
         )
+        | RedriveError::Original(_)
         | RedriveError::NotRemoved(_) => Problem::storage(error),
     }
 }
@@ -246,8 +266,7 @@ pub(super) async fn discard(
 }
 
 async fn find(admin: &Admin, sequence: u64) -> Result<Letter, Problem> {
-    let selection = Selection { sequences: vec![sequence], ..Selection::default() };
-    let letter = admin.nats.next_letter(&selection, sequence).await;
+    let letter = admin.nats.letter(sequence).await;
     letter.map_err(|error| Problem::storage(&error))?.ok_or_else(|| {
         let detail = format!("there is no dead letter {sequence}");
         Problem::new(StatusCode::NOT_FOUND, Code::LetterNotFound, detail)

@@ -8,6 +8,7 @@ mod dlq;
 mod lanes;
 mod modules;
 mod openapi;
+mod orphans;
 mod page;
 mod problem;
 mod rate;
@@ -160,6 +161,8 @@ fn documented(admin: &Arc<Admin>) -> OpenApiRouter<App> {
         .routes(guarded(json(Scope::DlqRead), routes!(lanes::list)))
         .routes(guarded(json(Scope::Admin), routes!(lanes::pause)))
         .routes(guarded(json(Scope::Admin), routes!(lanes::resume)))
+        .routes(guarded(json(Scope::Admin), routes!(orphans::adopt)))
+        .routes(guarded(json(Scope::Admin), routes!(orphans::dead_letter)))
         .routes(guarded(json(Scope::DlqRead), routes!(trace::trace)))
 }
 

@@ -1,14 +1,14 @@
 //! `hookmill dlq`: what could not be delivered, and what to do with it.
 
-use std::io::{IsTerminal, Write};
+mod bulk;
 
-use serde_json::json;
+use std::io::{IsTerminal, Write};
 
 use super::args::{DlqCommand, Global, Which};
 use super::output::table;
 use super::{Failure, assemble};
-use crate::model::{Timestamp, Work};
-use crate::nats::letters::{Letter, RedriveError, Selection};
+use crate::model::Timestamp;
+use crate::nats::letters::{Selection, Take};
 use crate::nats::{Nats, Prefix, Walk, WalkError};
 
 pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Failure> {
@@ -21,8 +21,13 @@ pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Fail
     match command {
         DlqCommand::List(which) => list(&nats, global, &which).await,
         DlqCommand::Show(which) => show(&nats, global, &which).await,
-        DlqCommand::Redrive { which, dry_run } => redrive(&nats, global, &which, dry_run).await,
-        DlqCommand::Discard { which, dry_run, yes } => discard(&nats, global, &which, dry_run, yes).await,
+        DlqCommand::Redrive { which, rerun, pacing } => {
+            let take = if rerun { Take::Original } else { Take::Stored };
+            bulk::redrive(&nats, global, &which, take, &pacing).await
+        }
+        DlqCommand::Discard { which, yes, pacing } => {
+            bulk::discard(&nats, global, &which, yes, &pacing).await
+        }
     }
 }
 
@@ -109,98 +114,6 @@ async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
     } else {
         Err(Failure::Failed("no such dead letter; `hookmill dlq list` shows them".to_owned()))
     }
-}
-
-async fn redrive(nats: &Nats, global: &Global, which: &Which, dry_run: bool) -> Result<(), Failure> {
-    chosen(which)?;
-    let mut walk = begin(nats, which).await?;
-    let (mut done, mut failed) = (0_u64, 0_u64);
-    while let Some(letter) = walk.next().await.map_err(stopped)? {
-        let sequence = letter.stored.sequence;
-        let mut full = false;
-        let result = if dry_run {
-            dry(&letter)
-        } else {
-            nats.redrive(&letter).await.map_err(|error| {
-                full = matches!(error, RedriveError::Store(_));
-                super::output::chain(&error)
-            })
-        };
-        match &result {
-            Ok(()) => done += 1,
-            Err(why) => {
-                failed += 1;
-                eprintln!(
-                    "error: dead letter {sequence} ({}/{}) is not redriven: {why}",
-                    letter.pipeline, letter.subscription
-                );
-            }
-        }
-        if global.json {
-            println!(
-                "{}",
-                json!({ "sequence": sequence, "redriven": result.is_ok() && !dry_run, "error": result.err() })
-            );
-        }
-        if full {
-            eprintln!("stopped there: the others stay in the dead letters; try again once the lane has room");
-            break;
-        }
-    }
-    let verb = if dry_run { "would be redriven" } else { "redriven" };
-    eprintln!("{done} {verb}, {failed} can't be");
-    if failed == 0 { Ok(()) } else { Err(Failure::Said(1)) }
-}
-
-/// What a dry run can tell beforehand.
-fn dry(letter: &Letter) -> Result<(), String> {
-    match &letter.task {
-        Err(error) => Err(error.to_string()),
-        Ok(task) => match &task.work {
-            Work::Source(message) if message.body.is_empty() && message.headers.is_empty() => {
-                Err("only a reference to it is stored".to_owned())
-            }
-            _ => Ok(()),
-        },
-    }
-}
-
-async fn discard(
-    nats: &Nats,
-    global: &Global,
-    which: &Which,
-    dry_run: bool,
-    yes: bool,
-) -> Result<(), Failure> {
-    chosen(which)?;
-    let mut count = 0_u64;
-    let mut walk = begin(nats, which).await?;
-    while let Some(letter) = walk.next().await.map_err(stopped)? {
-        count += 1;
-        if dry_run && global.json {
-            println!("{}", json!({ "sequence": letter.stored.sequence, "discarded": false }));
-        }
-    }
-    if dry_run || count == 0 {
-        eprintln!("{count} would be discarded");
-        return Ok(());
-    }
-    if !yes && !confirmed(count)? {
-        eprintln!("nothing discarded");
-        return Err(Failure::Said(1));
-    }
-    let mut walk = begin(nats, which).await?;
-    let mut done = 0_u64;
-    while done < count {
-        let Some(letter) = walk.next().await.map_err(stopped)? else { break };
-        nats.discard(&letter).await.map_err(|error| Failure::failed(&error))?;
-        done += 1;
-        if global.json {
-            println!("{}", json!({ "sequence": letter.stored.sequence, "discarded": true }));
-        }
-    }
-    eprintln!("{done} discarded");
-    Ok(())
 }
 
 fn confirmed(count: u64) -> Result<bool, Failure> {

@@ -1,4 +1,6 @@
-//! `hookmill lane`: what waits where, and pausing and resuming it.
+//! `hookmill lane`: what waits where, pausing and resuming it, and what becomes of it when its subscription is gone.
+
+mod moves;
 
 use serde_json::json;
 
@@ -8,14 +10,21 @@ use super::{Failure, assemble};
 use crate::config;
 use crate::model::Name;
 use crate::nats::lanes::{self, Known, LaneView};
+use crate::nats::orphans::{Fate, LaneName};
 use crate::nats::{Nats, Prefix, Registry};
 
 pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Failure> {
     let process = assemble::process(global)?;
-    let lists = matches!(command, LaneCommand::List(_));
+    let (holdings, letters) = match command {
+        LaneCommand::List(_) | LaneCommand::Adopt { .. } => (true, false),
+        LaneCommand::DeadLetter { .. } => (true, true),
+        LaneCommand::Pause { .. } | LaneCommand::Resume { .. } => (false, false),
+    };
     let needed = |prefix: &Prefix| {
-        let bucket = prefix.registry_stream();
-        if lists { vec![bucket, prefix.lanes(), prefix.retries()] } else { vec![bucket] }
+        let mut needed = vec![prefix.registry_stream()];
+        needed.extend(holdings.then(|| [prefix.lanes(), prefix.retries()]).into_iter().flatten());
+        needed.extend(letters.then(|| prefix.dlq()));
+        needed
     };
     let nats = assemble::connect_to(&process, needed).await?;
     let registry = Registry::open(&nats).await.map_err(|error| Failure::failed(&error))?;
@@ -37,17 +46,20 @@ pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Fa
             let resumed = lanes::resume(&registry, &pipeline, &subscription).await;
             resumed.map_err(|error| Failure::failed(&error))
         }
+        LaneCommand::Adopt { lane, into, dry_run } => {
+            let (from, fate) = (moves::lane_name(&lane)?, Fate::Adopted(moves::lane_name(&into)?));
+            moves::relocate(&nats, &registry, global, &from, &fate, dry_run).await
+        }
+        LaneCommand::DeadLetter { lane, dry_run } => {
+            let (from, fate) = (moves::lane_name(&lane)?, Fate::DeadLettered);
+            moves::relocate(&nats, &registry, global, &from, &fate, dry_run).await
+        }
     }
 }
 
 fn parts(lane: &str) -> Result<(Name, Name), Failure> {
-    let usage = || {
-        Failure::Usage(format!(
-            "{lane:?} is no lane; write PIPELINE/SUBSCRIPTION, as `hookmill lane list` shows them"
-        ))
-    };
-    let (pipeline, subscription) = lane.split_once('/').ok_or_else(usage)?;
-    Ok((Name::new(pipeline).map_err(|_| usage())?, Name::new(subscription).map_err(|_| usage())?))
+    let LaneName { pipeline, subscription } = moves::lane_name(lane)?;
+    Ok((pipeline, subscription.ok_or_else(|| moves::no_lane(lane))?))
 }
 
 fn known(loaded: &config::Loaded) -> Known {
