@@ -11,11 +11,13 @@ mod listen;
 mod module;
 mod output;
 mod publish;
+mod reload;
 mod run;
 mod serving;
 mod status;
 mod steps;
 mod test;
+mod watch;
 
 use std::process::ExitCode;
 
