@@ -137,6 +137,16 @@ impl Subscription {
         &self.steps_hash
     }
 
+    /// Whether it does the same to an event, and sends it to the same place in the same way, as another version of it.
+    pub fn works_like(&self, other: &Self) -> bool {
+        let sends_alike = match (&self.target, &other.target) {
+            (Target::Webhook(one), Target::Webhook(two)) => one.settings() == two.settings(),
+            (Target::Publish(one), Target::Publish(two)) => one.settings() == two.settings(),
+            (Target::Webhook(_), Target::Publish(_)) | (Target::Publish(_), Target::Webhook(_)) => false,
+        };
+        sends_alike && self.steps_hash == other.steps_hash
+    }
+
     /// Whether a stored task was made for other steps than these, in a way that counts.
     pub fn steps_changed(&self, task: &Task) -> bool {
         matches!(task.work, Work::Step(step, _) if step > 0) && task.steps != self.steps_hash

@@ -137,6 +137,36 @@ pub async fn prepare(
     pipeline: &Name,
     settings: &Settings,
 ) -> Result<Place, SourceError> {
+    let (place, stream) = ensure(nats, registry, pipeline, settings, Filters::Update).await?;
+    explain(pipeline, &stream);
+    Ok(place)
+}
+
+/// The same before it is known that this file of the pipeline comes into force: a durable that is there stays as it is. Others
+/// may take by it, and its new subjects would be lost on them.
+pub async fn examine(
+    nats: &Nats,
+    registry: &Registry,
+    pipeline: &Name,
+    settings: &Settings,
+) -> Result<(), SourceError> {
+    ensure(nats, registry, pipeline, settings, Filters::Leave).await.map(|_| ())
+}
+
+/// What becomes of the subjects of a durable that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filters {
+    Update,
+    Leave,
+}
+
+async fn ensure(
+    nats: &Nats,
+    registry: &Registry,
+    pipeline: &Name,
+    settings: &Settings,
+    subjects: Filters,
+) -> Result<(Place, SourceStream), SourceError> {
     let name = settings.stream.to_string();
     let stream = nats.source_stream(&name).await;
     let stream = stream.map_err(|source| SourceError::Stream { pipeline: pipeline.clone(), source })?;
@@ -156,6 +186,10 @@ pub async fn prepare(
     let filters = settings.subjects.clone();
     let there = nats.consumer(&name, &consumer).await.map_err(failed("read"))?;
     let state = if let Some(there) = there {
+        if subjects == Filters::Leave {
+            let place = Place { stream: settings.stream.clone(), consumer, created: stream.created.clone() };
+            return Ok((place, stream));
+        }
         nats.update_source_consumer(&name, &consumer, filters, &there).await.map_err(failed("updated"))?
     } else {
         let floor = registry.floor(pipeline).await.map_err(unkept)?;
@@ -167,8 +201,7 @@ pub async fn prepare(
     };
     let place = Place { stream: settings.stream.clone(), consumer, created: stream.created.clone() };
     registry.put_floor(pipeline, &place.floor(state.floor)).await.map_err(unkept)?;
-    explain(pipeline, &stream);
-    Ok(place)
+    Ok((place, stream))
 }
 
 /// The place of a pipeline whose consumer is there already.

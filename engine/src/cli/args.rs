@@ -103,6 +103,9 @@ pub(crate) struct RunArgs {
     /// Network that endpoints may be in although it is private, and without TLS (repeatable)
     #[arg(long, value_name = "CIDR")]
     pub(crate) egress_allow: Vec<IpNet>,
+    /// Load the files again whenever they, or the schemas and modules that they name, change (as SIGHUP does)
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 /// `publish`.

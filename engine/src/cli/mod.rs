@@ -12,12 +12,14 @@ mod module;
 mod output;
 mod progress;
 mod publish;
+mod reload;
 mod run;
 mod serving;
 mod status;
 mod steps;
 mod test;
 mod trace;
+mod watch;
 
 use std::process::ExitCode;
 

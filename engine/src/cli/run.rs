@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, RunArgs};
 use super::output::chain;
+use super::reload::{self, Files, ProcessFile, Reloading};
 use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
 use crate::nats::Modules;
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
-use crate::worker::{Engine, Limits};
+use crate::worker::Limits;
 use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
@@ -22,10 +23,15 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let metrics = metrics::install();
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
+    let file = ProcessFile::of(global);
     let process = assemble::process(global)?;
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
+    let mut watch = args.watch.then(|| reload::watch(&args.paths.paths)).transpose()?;
     let loaded = config::load(&args.paths.paths);
+    if let Some(watch) = &mut watch {
+        watch.follow(&loaded);
+    }
     // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
     let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
         Some(tokio::select! {
@@ -59,18 +65,20 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
+    let (paths, json) = (args.paths.paths, global.json);
+    let files = Files { paths, nats: nats.clone(), host: host.clone(), client, limits, json, process: file };
     let engine = tokio::select! {
-        engine = Engine::start(nats.clone(), pipelines, limits, None) => engine.map_err(|error| Failure::failed(&error))?,
+        engine = files.start(pipelines, None) => engine.map_err(|error| Failure::failed(&error))?,
         () = signals.next() => return Ok(()),
     };
     let stop = CancellationToken::new();
     let current = Current::default();
-    current.set(Some(engine.clone()));
+    let mut reloading = Reloading::new(files, watch, engine, current.clone());
     serving.warn();
     let served = serving.open(&nats, &host, current, metrics, stop.clone()).await?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health, metrics and admin API are served");
     let result = tokio::select! {
-        result = work(&engine, tls.as_deref(), &mut signals) => result,
+        result = work(&mut reloading, tls.as_deref(), &mut signals) => result,
         () = served => Err(Failure::Failed("health, metrics and admin API can't be served any more".to_owned())),
     };
     stop.cancel();
@@ -78,36 +86,35 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
 }
 
 /// Hears signals until one ends it, then lets what runs come to its end.
-async fn work(engine: &Engine, tls: Option<&Tls>, signals: &mut Signals) -> Result<(), Failure> {
-    // What keeps it from becoming ready may last: it hears signals all the same.
-    let ready = async {
-        engine.ready().await;
-        tracing::info!("ready");
-        std::future::pending::<()>().await;
-    };
-    let hear = async {
-        while signals.next_or_hangup().await {
-            tracing::info!(
-                "SIGHUP: the files of this engine are put into force, its certificate is read again"
-            );
-            engine.claim().await;
-            if let Some(Err(error)) = tls.map(Tls::reload) {
-                tracing::warn!(
-                    error = chain(&error),
-                    "the certificate was not read again, the old one stays"
-                );
-            }
+async fn work(
+    reloading: &mut Reloading<'_>,
+    tls: Option<&Tls>,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let read_certificate = || {
+        if let Some(Err(error)) = tls.map(Tls::reload) {
+            let error = chain(&error);
+            tracing::warn!(error, "the certificate was not read again, the old one stays");
         }
     };
-    tokio::select! { () = hear => {} () = ready => {} }
+    reloading.until_stopped(signals, read_certificate).await;
     tracing::info!("stopping: no new messages, running attempts come to their end");
     tokio::select! {
-        () = engine.shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
+        () = reloading.engine().shut_down(DRAIN_DEADLINE) => { tracing::info!("stopped"); Ok(()) }
         () = signals.next() => Err(Failure::Said(130)),
     }
 }
 
-/// SIGINT and SIGTERM.
+/// What a signal tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// SIGINT and SIGTERM: to end.
+    Stop,
+    /// SIGHUP: to read again what may have changed.
+    Hangup,
+}
+
+/// SIGINT, SIGTERM and SIGHUP.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -124,16 +131,16 @@ impl Signals {
         })
     }
 
-    /// The next one: true for SIGHUP, false for those that end the program.
-    async fn next_or_hangup(&mut self) -> bool {
+    /// The next one.
+    pub(crate) async fn next_or_hangup(&mut self) -> Told {
         tokio::select! {
-            _ = self.interrupt.recv() => false,
-            _ = self.terminate.recv() => false,
-            _ = self.hangup.recv() => true,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Hangup,
         }
     }
 
-    /// The next one of either.
+    /// The next one that ends the program.
     pub(crate) async fn next(&mut self) {
         tokio::select! { _ = self.interrupt.recv() => {} _ = self.terminate.recv() => {} }
     }

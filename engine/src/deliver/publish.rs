@@ -60,6 +60,11 @@ impl Publisher {
         Self { settings, outlet: Box::new(outlet) }
     }
 
+    /// The settings it was made from.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The message: the event in structured mode.
     pub fn render(&self, event: &Event) -> Finished {
         Finished {

@@ -117,9 +117,14 @@ impl Pull {
     pub async fn open(nats: &Nats, stream: &str, consumer: &str) -> Result<Self, async_nats::SubscribeError> {
         let inbox = nats.client().new_inbox();
         let subscriber = nats.client().subscribe(inbox.clone()).await?;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        let subject = next_subject(stream, consumer);
         let stream = stream.into();
         Ok(Self { nats: nats.clone(), subject, stream, inbox, subscriber, asked: 0, heard: Instant::now() })
+    }
+
+    /// Whether it is from this consumer.
+    pub fn is_from(&self, stream: &str, consumer: &str) -> bool {
+        self.subject == next_subject(stream, consumer)
     }
 
     /// Messages asked for that have not come.
@@ -205,6 +210,10 @@ impl Pull {
         self.asked -= unused;
         PullEvent::Ended(unused)
     }
+}
+
+fn next_subject(stream: &str, consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")
 }
 
 /// `stream` is its name where it is known to be that of the message: shared, not made anew.

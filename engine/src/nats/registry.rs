@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Nats;
+use super::{ApiError, Nats};
 use crate::model::{Name, SourceRef, Timestamp};
 
 /// Longest wait for records that are read all at once.
@@ -51,6 +51,8 @@ pub struct Sign {
     pub hash: String,
     /// Grows with each renewal.
     pub renewal: u64,
+    /// When it was renewed, by the server's clock.
+    pub at: Timestamp,
 }
 
 /// What somebody or something has decided about a lane.
@@ -127,6 +129,13 @@ pub struct RegistryError {
     source: async_nats::Error,
 }
 
+impl RegistryError {
+    /// What belongs to the bucket can't be read.
+    pub fn unread(source: ApiError) -> Self {
+        read(source)
+    }
+}
+
 fn read(source: impl Into<async_nats::Error>) -> RegistryError {
     RegistryError { verb: "read", source: source.into() }
 }
@@ -174,9 +183,22 @@ impl Registry {
         self.put(format!("revision.{pipeline}"), revision).await
     }
 
-    /// The file that is in force.
-    pub async fn revision(&self, pipeline: &Name) -> Result<Option<Revision>, RegistryError> {
-        self.get(format!("revision.{pipeline}")).await
+    /// The file that is in force, and the number of the record that says so: it grows each time that one is put into force.
+    pub async fn revision(&self, pipeline: &Name) -> Result<Option<(Revision, u64)>, RegistryError> {
+        let entry = self.store.entry(format!("revision.{pipeline}")).await.map_err(read)?;
+        let entry = entry.filter(|entry| entry.operation == kv::Operation::Put);
+        let revision = entry.map(|entry| Ok((serde_json::from_slice(&entry.value)?, entry.revision)));
+        revision.transpose().map_err(|error: serde_json::Error| read(error))
+    }
+
+    /// Says that an engine doesn't take from the source any more because of the file that this record has put into force.
+    pub async fn put_yielded(&self, pipeline: &Name, engine: &str, record: u64) -> Result<(), RegistryError> {
+        self.put(format!("yielded.{pipeline}.{engine}"), &record).await
+    }
+
+    /// The newest record that an engine has yielded to.
+    pub async fn yielded(&self, pipeline: &Name, engine: &str) -> Result<Option<u64>, RegistryError> {
+        self.get(format!("yielded.{pipeline}.{engine}")).await
     }
 
     /// Told whenever another file may have been put into force.
@@ -195,7 +217,8 @@ impl Registry {
 
     /// Takes an engine's sign of life away, and what it said about its modules.
     pub async fn retire(&self, pipeline: &Name, engine: &str) -> Result<(), RegistryError> {
-        for key in [format!("engine.{pipeline}.{engine}"), format!("uses.{pipeline}.{engine}.>")] {
+        let engines = ["engine", "yielded"].map(|what| format!("{what}.{pipeline}.{engine}"));
+        for key in engines.into_iter().chain([format!("uses.{pipeline}.{engine}.>")]) {
             // Engines come and go: a marker for each that has gone would stay for ever, and nobody looks at it.
             let subject = format!("{}{key}", self.store.prefix);
             self.store.stream.purge().filter(subject).await.map_err(written)?;
@@ -213,7 +236,9 @@ impl Registry {
             let Some(engine) = key.strip_prefix(&start) else { continue };
             let Some(entry) = self.store.entry(key.clone()).await.map_err(read)? else { continue };
             if let (kv::Operation::Put, Ok(hash)) = (entry.operation, serde_json::from_slice(&entry.value)) {
-                signs.push(Sign { engine: engine.to_owned(), hash, renewal: entry.revision });
+                let at = entry.created.unix_timestamp_nanos();
+                let at = Timestamp::from_unix_nanos(u64::try_from(at).unwrap_or_default());
+                signs.push(Sign { engine: engine.to_owned(), hash, renewal: entry.revision, at });
             }
         }
         Ok(signs)

@@ -7,7 +7,7 @@ pub mod tls;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use axum::Router;
@@ -41,19 +41,39 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
-/// The engine that runs at present; none while there is none (`dev`, between two loads).
+/// The engine that runs at present; none while there is none (`dev`, as long as the files have problems).
 #[derive(Clone, Default)]
-pub struct Current(Arc<RwLock<Option<Arc<Engine>>>>);
+pub struct Current(Arc<RwLock<Shown>>);
+
+#[derive(Default)]
+struct Shown {
+    engine: Option<Arc<Engine>>,
+    notice: Option<String>,
+}
 
 impl Current {
+    fn shown(&self) -> RwLockReadGuard<'_, Shown> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts another one in its place.
     pub fn set(&self, engine: Option<Arc<Engine>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = engine;
+        self.0.write().unwrap_or_else(PoisonError::into_inner).engine = engine;
     }
 
     /// The one that runs.
     pub fn get(&self) -> Option<Arc<Engine>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown().engine.clone()
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, engine: &Arc<Engine>) -> bool {
+        self.shown().engine.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, engine))
+    }
+
+    /// What `/readyz` says besides, ready or not: a line without anything secret.
+    pub fn notice(&self, notice: Option<String>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).notice = notice;
     }
 }
 
@@ -125,17 +145,20 @@ async fn keep_up(metrics: &PrometheusHandle) -> Infallible {
 }
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    let Some(engine) = shared.engine.get() else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no engine runs: the pipeline files have problems\n".to_owned(),
-        );
+    let (engine, notice) = {
+        let shown = shared.engine.shown();
+        (shown.engine.clone(), shown.notice.clone())
+    };
+    let notice = notice.map(|notice| notice + "\n").unwrap_or_default();
+    let Some(engine) = engine else {
+        let text = format!("no engine runs: the pipeline files have problems\n{notice}");
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let troubles = engine.troubles();
     if troubles.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        return (StatusCode::OK, format!("ready\n{notice}"));
     }
-    (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n")
+    (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n" + &notice)
 }
 
 async fn render(State(shared): State<Shared>) -> impl IntoResponse {

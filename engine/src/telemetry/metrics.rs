@@ -37,6 +37,10 @@ pub const IN_FLIGHT: &str = "hookmill_in_flight";
 pub const WAITING: &str = "hookmill_waiting";
 /// Messages in the dead-letter stream.
 pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
+/// 1 for the file of a pipeline that this engine has loaded, 0 for those that it had before, `{pipeline,revision}`.
+pub const CONFIG_INFO: &str = "hookmill_config_info";
+/// Times that the files were loaded again, `{result}`: `ok`, or `refused` for those that changed nothing.
+pub const CONFIG_RELOADS: &str = "hookmill_config_reloads_total";
 
 /// Age of the oldest dead letter, in seconds; it is removed at 30 days.
 pub const DEAD_LETTERS_OLDEST: &str = "hookmill_dead_letters_oldest_seconds";
@@ -71,6 +75,8 @@ fn describe() {
     describe_histogram!(STEP_DURATION, metrics::Unit::Seconds, "length of one call of a step");
     describe_counter!(STEP_FAILURES, "steps that failed");
     describe_counter!(MODULE_SWAPS, "modules that took, or did not take, a running one's place");
+    describe_gauge!(CONFIG_INFO, "1 for the loaded file of a pipeline, 0 for earlier ones");
+    describe_counter!(CONFIG_RELOADS, "times that the files were loaded again: ok, refused");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
     describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable");
     describe_gauge!(IN_FLIGHT, "messages held by this engine");

@@ -28,6 +28,14 @@ const WHOLE_SLOTS: usize = 64;
 impl Engine {
     /// Starts the drain of a lane that has just begun to spill.
     pub(super) fn drain_lane(self: &Arc<Self>, lane: Arc<Lane>) {
+        // What this engine stores there while it comes to its end is taken by the one that took over.
+        if let Some(successor) = self.successor.get() {
+            let heir = successor.upgrade().and_then(|engine| Some((engine.heir_of(&lane)?, engine)));
+            if let Some((lane, engine)) = heir {
+                engine.drain_lane(lane);
+            }
+            return;
+        }
         let engine = self.clone();
         self.tracker.spawn(async move {
             loop {
@@ -43,6 +51,11 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// The lane of the same name, where this engine has one.
+    fn heir_of(&self, lane: &Lane) -> Option<Arc<Lane>> {
+        self.lane_named(&lane.pipeline.name, &lane.subscription.name)
     }
 
     /// Until the lane is empty or the engine stops. An error means: from the beginning.
@@ -109,7 +122,8 @@ impl Engine {
         most: usize,
     ) -> Result<bool, String> {
         let half = lane.subscription.concurrency.div_ceil(2);
-        let busy = half - lane.drainers.available_permits();
+        // Another version of the subscription may have more of them.
+        let busy = half.saturating_sub(lane.drainers.available_permits());
         if busy >= most {
             // Until one of them is done: then so many of the half are free.
             let enough = u32::try_from(half - most + 1).unwrap_or(u32::MAX);
@@ -365,7 +379,7 @@ impl Engine {
         let room = Arc::new(Semaphore::new(WHOLE_SLOTS));
         let mut pull = None;
         let pull = self.lane_pull(&mut pull, &stream, &consumer, &subject).await?;
-        while !self.stop.is_cancelled() {
+        while !self.stop.is_cancelled() && self.is_in_force(&pipeline.name) {
             let Ok(first) = room.clone().acquire_owned().await else { return Ok(()) };
             let mut permits = vec![first];
             permits.extend(std::iter::from_fn(|| room.clone().try_acquire_owned().ok()));

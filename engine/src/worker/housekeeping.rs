@@ -152,7 +152,10 @@ impl Engine {
         for (subject, count) in counts {
             let Some((_, token)) = prefix.parts(&subject) else { continue };
             if token == "_" {
-                self.drain_whole(pipeline);
+                // They fan out by the file in force, or a subscription that only that one has would miss them.
+                if self.is_in_force(&pipeline.name) {
+                    self.drain_whole(pipeline);
+                }
                 continue;
             }
             let lane = Name::new(token).ok().and_then(|name| self.lane_named(&pipeline.name, &name));
@@ -162,7 +165,7 @@ impl Engine {
         }
     }
 
-    fn begin_to_spill(self: &Arc<Self>, lane: &Arc<Lane>) {
+    pub(super) fn begin_to_spill(self: &Arc<Self>, lane: &Arc<Lane>) {
         if lane.spill() {
             self.drain_lane(lane.clone());
         }
@@ -200,12 +203,10 @@ impl Engine {
         }
     }
 
-    /// Keeps all floors as they are now.
-    pub(super) async fn keep_floors(&self) {
-        for pipeline in &self.pipelines {
-            if let Ok(place) = crate::source::find(&self.nats, &pipeline.name, &pipeline.source).await {
-                place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
-            }
+    /// Keeps the floor of a pipeline as it is now.
+    pub(super) async fn keep_floor(&self, pipeline: &Pipeline) {
+        if let Ok(place) = crate::source::find(&self.nats, &pipeline.name, &pipeline.source).await {
+            place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
         }
     }
 

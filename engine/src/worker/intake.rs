@@ -6,45 +6,43 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either};
 use metrics::counter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::health::Part;
 use super::held::Hold;
 use super::revision::{Force, overruled};
 use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, TURN_MAX, Turn};
+use super::taking::{Origin, Taking};
 use super::{Engine, FLOOR_EVERY};
 use crate::model::fault::chain;
 use crate::model::{Code, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
-use crate::nats::pull::Lost;
-use crate::nats::{Delivered, Pull, PullEvent, tasks};
+use crate::nats::{Delivered, tasks};
 use crate::pipeline::{Admitted, Pipeline};
 use crate::source;
 use crate::telemetry::metrics as names;
 
-/// Most messages asked for at once.
-const BATCH: usize = 512;
-/// Least messages asked for at once while others are on their way: each request costs the server about as much as a
-/// message does.
-const BITE: usize = 64;
-/// Longest wait for room for a bite, where less than that is free.
-const BITE_WAIT: Duration = Duration::from_millis(1);
 /// Pause before a place that could not be prepared is tried again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 impl Engine {
-    /// Takes a pipeline's source messages until the engine stops; finds its place again whenever it is lost.
-    pub(super) async fn run_source(
-        self: Arc<Self>,
-        pipeline: Arc<Pipeline>,
-        mut force: tokio::sync::watch::Receiver<Force>,
-    ) {
-        let room = Room::new(pipeline.source.max_in_flight);
+    /// Takes a pipeline's source messages until the engine stops, and leaves its pull to the engine that takes over.
+    pub(super) async fn run_source(self: Arc<Self>, pipeline: Arc<Pipeline>, left: Option<Taking>) {
+        let mut taking = Taking::of(left, pipeline.source.max_in_flight, self.nats.cuts());
+        self.take_from_source(&pipeline, &mut taking).await;
+        self.leave(&pipeline.name, Origin::Source, taking);
+    }
+
+    /// Finds its place again whenever it is lost.
+    async fn take_from_source(self: &Arc<Self>, pipeline: &Arc<Pipeline>, taking: &mut Taking) {
+        let Some(force) = self.forces.get(&pipeline.name) else { return };
+        let (mut force, now) = (force.subscribe(), force.subscribe());
         let mut pause = PAUSE.0;
-        let mut cuts = self.nats.cuts();
+        if self.unless_stopped(self.others_yield(pipeline)).await.is_none() {
+            return;
+        }
         while !self.stop.is_cancelled() {
-            if self.unless_stopped(self.in_force(&pipeline, &mut force)).await.is_none() {
+            if self.unless_stopped(self.in_force(pipeline, &mut force)).await.is_none() {
                 return;
             }
             let prepared = source::prepare(&self.nats, &self.registry, &pipeline.name, &pipeline.source);
@@ -59,20 +57,20 @@ impl Engine {
                 }
             };
             let cuts_now = self.nats.cuts();
-            if cuts != cuts_now {
-                match self.unless_stopped(self.bury_unreadable(&pipeline, &place)).await {
+            if taking.cuts != cuts_now {
+                match self.unless_stopped(self.bury_unreadable(pipeline, &place)).await {
                     None => return,
-                    Some(true) => cuts = cuts_now,
+                    Some(true) => taking.cuts = cuts_now,
                     Some(false) => {
                         self.pause(&mut pause).await;
                         continue;
                     }
                 }
             }
-            let Ok(mut pull) = Pull::open(&self.nats, &place.stream, &place.consumer).await else {
+            if !taking.open(&self.nats, &place.stream, &place.consumer).await {
                 self.pause(&mut pause).await;
                 continue;
-            };
+            }
             pause = PAUSE.0;
             let floors = async {
                 loop {
@@ -81,25 +79,38 @@ impl Engine {
                 }
             };
             let part = Part::Source(&pipeline.name);
-            let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
+            let pump = self.pump(taking, part, |delivered, permit| {
+                if *now.borrow() != Force::Ours {
+                    // For an engine that has the file in force.
+                    return self.spawn(async move { delivered.acker.nak().await });
+                }
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.spawn(engine.take_source(pipeline, delivered, permit));
             });
             let lost = tokio::select! {
                 lost = pump => lost,
                 () = floors => None,
-                () = overruled(&mut force) => continue,
+                () = overruled(&mut force) => {
+                    taking.give_up();
+                    continue;
+                }
             };
-            let Some(lost) = lost else { break };
+            let Some(lost) = lost else { return };
+            taking.give_up();
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
             self.pause(&mut pause).await;
         }
     }
 
-    /// Takes what is due in a pipeline until the engine stops.
-    pub(super) async fn run_due(self: Arc<Self>, pipeline: Arc<Pipeline>) {
-        let room = Room::new(pipeline.source.max_in_flight);
+    /// Takes what is due in a pipeline until the engine stops, and leaves its pull to the engine that takes over.
+    pub(super) async fn run_due(self: Arc<Self>, pipeline: Arc<Pipeline>, left: Option<Taking>) {
+        let mut taking = Taking::of(left, pipeline.source.max_in_flight, 0);
+        self.take_what_is_due(&pipeline, &mut taking).await;
+        self.leave(&pipeline.name, Origin::Due, taking);
+    }
+
+    async fn take_what_is_due(self: &Arc<Self>, pipeline: &Arc<Pipeline>, taking: &mut Taking) {
         let stream = self.nats.prefix().retries();
         let part = Part::Due(&pipeline.name);
         let mut pause = PAUSE.0;
@@ -115,16 +126,17 @@ impl Engine {
                     continue;
                 }
             }
-            let Ok(mut pull) = Pull::open(&self.nats, &stream, pipeline.name.as_str()).await else {
+            if !taking.open(&self.nats, &stream, pipeline.name.as_str()).await {
                 self.pause(&mut pause).await;
                 continue;
-            };
+            }
             pause = PAUSE.0;
-            let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
+            let pump = self.pump(taking, part, |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.spawn(engine.take_task(pipeline, delivered, Some(permit)));
             });
-            let Some(lost) = pump.await else { break };
+            let Some(lost) = pump.await else { return };
+            taking.give_up();
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull of due tasks lost, building it anew");
             self.pause(&mut pause).await;
@@ -136,60 +148,8 @@ impl Engine {
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
-    async fn unless_stopped<F: Future>(&self, future: F) -> Option<F::Output> {
+    pub(super) async fn unless_stopped<F: Future>(&self, future: F) -> Option<F::Output> {
         tokio::select! { output = future => Some(output), () = self.stop.cancelled() => None }
-    }
-
-    /// Pulls into `room` until the pull is lost (`Some`) or the engine stops (`None`). Never asks for more than there
-    /// is room for: what lies in a client's buffer is held by nobody and would come again.
-    async fn pump(
-        &self,
-        pull: &mut Pull,
-        room: &Room,
-        part: Part<'_>,
-        mut take: impl FnMut(Delivered, OwnedSemaphorePermit),
-    ) -> Option<Lost> {
-        // Room for what is asked for.
-        let mut reserved: Option<OwnedSemaphorePermit> = None;
-        loop {
-            let asked = pull.asked();
-            if asked < BATCH / 2 && self.storing.gate.is_open() {
-                room.reserve(&mut reserved, BATCH);
-                let more = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) - asked;
-                if more >= room.bite || (more > 0 && asked == 0) {
-                    if !pull.ask(more).await {
-                        return Some(Lost::Closed);
-                    }
-                    self.health.set(part, None);
-                }
-            }
-            if pull.asked() == 0 {
-                let wait = async {
-                    self.storing.gate.opened().await;
-                    room.wait().await
-                };
-                // Room of which nothing is left is none: with it this would turn without ever waiting.
-                let usable =
-                    |have: &OwnedSemaphorePermit| have.num_permits() > 0 && self.storing.gate.is_open();
-                reserved = match reserved.take().filter(usable) {
-                    Some(have) => Some(have),
-                    None => self.unless_stopped(wait).await?,
-                };
-                continue;
-            }
-            let event = self.unless_stopped(pull.next()).await?;
-            match event {
-                PullEvent::Message(delivered) => {
-                    // A message beyond what was asked for (of a request given up before) has no room of its own.
-                    let Some(permit) = reserved.as_mut().and_then(|reserved| reserved.split(1)) else {
-                        continue;
-                    };
-                    take(delivered, permit);
-                }
-                PullEvent::Ended(_) => {}
-                PullEvent::Lost(lost) => return Some(lost),
-            }
-        }
     }
 
     /// After a cut of the connection: dead-letters what cut it, if a message did. False: it could not be found out.
@@ -476,43 +436,6 @@ pub(super) enum Suspect {
 fn killer() -> Fault {
     let detail = "the engine ended three times while this message alone was being started";
     Fault::never(Stage::Source, Code::CrashLoop, Whose::Engine, Reason::CrashLoop, detail)
-}
-
-/// Room for what is on its way and for what is worked on.
-struct Room {
-    free: Arc<Semaphore>,
-    /// Least to ask for at once.
-    bite: usize,
-}
-
-impl Room {
-    fn new(most: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(most)), bite: BITE.min(most / 4).max(1) }
-    }
-
-    /// Adds room for up to `most` to what is reserved.
-    fn reserve(&self, reserved: &mut Option<OwnedSemaphorePermit>, most: usize) {
-        let have = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let want = most.saturating_sub(have).min(self.free.available_permits());
-        let Ok(want) = u32::try_from(want) else { return };
-        if want == 0 {
-            return;
-        }
-        let Ok(more) = self.free.clone().try_acquire_many_owned(want) else { return };
-        match reserved {
-            Some(reserved) => reserved.merge(more),
-            None => *reserved = Some(more),
-        }
-    }
-
-    /// Waits for room: for a bite, but not for long, then for one.
-    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
-        let bite = u32::try_from(self.bite).unwrap_or(1);
-        match timeout(BITE_WAIT, self.free.clone().acquire_many_owned(bite)).await {
-            Ok(bite) => bite.ok(),
-            Err(_) => self.free.clone().acquire_owned().await.ok(),
-        }
-    }
 }
 
 /// In builds for tests, a message that carries the marker of `HOOKMILL_TEST_ABORT` ends the process.

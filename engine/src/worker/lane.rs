@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use metrics::Counter;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -13,7 +14,8 @@ use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::pipeline::{Pipeline, Subscription};
 use crate::telemetry::metrics as names;
 
-/// A subscription with what the engine keeps in memory about it.
+/// A subscription with what the engine keeps in memory about it. All but the subscription itself is shared with the lane
+/// of the same name in the engine that takes over when the files are loaded again.
 pub struct Lane {
     /// Its pipeline.
     pub pipeline: Arc<Pipeline>,
@@ -26,10 +28,10 @@ pub struct Lane {
     /// Of these, what new tasks may use while the lane spills.
     newcomers: Arc<Semaphore>,
     /// Told when anything about the lane changed.
-    pub changed: Notify,
+    pub changed: Arc<Notify>,
     /// Counters with this lane's labels.
-    pub counters: Counters,
-    state: Mutex<State>,
+    pub counters: Arc<Counters>,
+    state: Arc<Mutex<State>>,
 }
 
 struct State {
@@ -85,6 +87,25 @@ impl Slot {
     }
 }
 
+/// Permits that are in use and have to go: to be awaited.
+pub type Shrinking = BoxFuture<'static, ()>;
+
+/// Makes `from` permits `to`. What waits for those in use goes before whoever asks for one later.
+fn resize(permits: &Arc<Semaphore>, from: usize, to: usize) -> Option<Shrinking> {
+    if to >= from {
+        permits.add_permits(to - from);
+        return None;
+    }
+    let left = from - to - permits.forget_permits(from - to);
+    let left = u32::try_from(left).ok().filter(|left| *left > 0)?;
+    let permits = permits.clone();
+    Some(Box::pin(async move {
+        if let Ok(freed) = permits.acquire_many_owned(left).await {
+            freed.forget();
+        }
+    }))
+}
+
 /// Counter handles, looked up once.
 pub struct Counters {
     /// Ends.
@@ -136,9 +157,9 @@ impl Lane {
             slots: Arc::new(Semaphore::new(slots)),
             drainers: Arc::new(Semaphore::new(slots.div_ceil(2))),
             newcomers: Arc::new(Semaphore::new(slots / 2)),
-            changed: Notify::new(),
-            counters,
-            state: Mutex::new(State {
+            changed: Arc::new(Notify::new()),
+            counters: Arc::new(counters),
+            state: Arc::new(Mutex::new(State {
                 spilling: false,
                 stored: 0,
                 pace: subscription.rate.map(Pace::new),
@@ -146,10 +167,58 @@ impl Lane {
                 record: LaneMode::Active,
                 unreadable: false,
                 last_error: None,
-            }),
+            })),
             pipeline,
             subscription,
         }
+    }
+
+    /// The lane with another version of its subscription: what runs, what the circuit has seen and what the rate has left
+    /// go on. Attempts that are too many for a lower `concurrency` come to their end first; `shrink` is given what waits
+    /// for that. What the circuit has seen of other steps or of another endpoint counts no longer: as over a restart, it is
+    /// probed at once if it is open.
+    pub fn succeeded_by(
+        &self,
+        pipeline: Arc<Pipeline>,
+        subscription: Arc<Subscription>,
+        now: Timestamp,
+        mut shrink: impl FnMut(Shrinking),
+    ) -> Self {
+        let (before, after) = (self.subscription.concurrency, subscription.concurrency);
+        for (permits, from, to) in [
+            (&self.slots, before, after),
+            (&self.drainers, before.div_ceil(2), after.div_ceil(2)),
+            (&self.newcomers, before / 2, after / 2),
+        ] {
+            resize(permits, from, to).into_iter().for_each(&mut shrink);
+        }
+        let mut state = self.state();
+        if subscription.rate != self.subscription.rate {
+            state.pace = subscription.rate.map(Pace::new);
+        }
+        let settings = subscription.circuit;
+        if settings != self.subscription.circuit || !subscription.works_like(&self.subscription) {
+            state.circuit = match state.circuit.state() {
+                CircuitState::Open { since, .. } => Circuit::reopened(settings, since, now),
+                CircuitState::Closed => Circuit::new(settings),
+            };
+        }
+        drop(state);
+        Self {
+            pipeline,
+            subscription,
+            slots: self.slots.clone(),
+            drainers: self.drainers.clone(),
+            newcomers: self.newcomers.clone(),
+            changed: self.changed.clone(),
+            counters: self.counters.clone(),
+            state: self.state.clone(),
+        }
+    }
+
+    /// Whether something lies in it, as far as we know.
+    pub fn is_spilling(&self) -> bool {
+        self.state().spilling
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -19,14 +19,17 @@ mod revision;
 mod running;
 mod shares;
 mod storing;
+mod succession;
 mod suspects;
+mod taking;
 mod unreadable;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,12 +42,15 @@ use self::revision::Force;
 use self::running::Running;
 use self::shares::Shares;
 use self::storing::Storing;
+pub use self::succession::Successor;
 use self::suspects::Suspects;
+use self::taking::{Left, Origin};
 use crate::model::{Name, Next, Task, Timestamp};
 use crate::nats::registry::RegistryError;
 use crate::nats::streams::StreamsError;
 use crate::nats::{Modules, Nats, Registry, StoreError};
 use crate::pipeline::Pipeline;
+use crate::telemetry::metrics as names;
 
 /// How often floors are kept and lanes looked for.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -75,7 +81,7 @@ pub struct Seen<'s> {
 }
 
 /// Is told of every outcome as it happens. Must not block.
-pub type Onlooker = Box<dyn Fn(&Seen<'_>) + Send + Sync>;
+pub type Onlooker = Arc<dyn Fn(&Seen<'_>) + Send + Sync>;
 
 /// Why an engine can't start.
 #[derive(Debug, thiserror::Error)]
@@ -102,13 +108,13 @@ pub struct Engine {
     registry: Registry,
     modules: Modules,
     pipelines: Vec<Arc<Pipeline>>,
-    lanes: HashMap<Name, HashMap<Name, Arc<Lane>>>,
+    lanes: Lanes,
     storing: Storing,
     holds: Arc<Holds>,
     running: Running,
     /// What draining lanes have of the room of all sources together.
     shares: Shares,
-    answered: Answered,
+    answered: Arc<Answered>,
     suspects: Suspects,
     health: Health,
     limits: Limits,
@@ -120,14 +126,39 @@ pub struct Engine {
     /// Whether it was said that dead letters age out soon.
     ages_out: AtomicBool,
     onlooker: Option<Onlooker>,
+    /// Whether each pipeline's file, as this engine has it, is in force.
+    forces: HashMap<Name, watch::Sender<Force>>,
     tracker: TaskTracker,
+    /// What takes messages.
+    intake: TaskTracker,
     /// What has to go on until the very end.
     house: TaskTracker,
+    /// Whether what takes messages leaves its pulls to another engine.
+    hands_over: AtomicBool,
+    left: Mutex<Left>,
+    /// The engine that has taken over.
+    successor: OnceLock<Weak<Self>>,
     /// Ends intake.
     stop: CancellationToken,
     /// Ends every wait for a store.
     cut_off: CancellationToken,
 }
+
+/// What an engine knows by itself, and what goes on in another one when the files are loaded again.
+struct Kept {
+    nats: Nats,
+    registry: Registry,
+    limits: Limits,
+    onlooker: Option<Onlooker>,
+    holds: Arc<Holds>,
+    running: Running,
+    answered: Arc<Answered>,
+    suspects: Suspects,
+    waiting: u64,
+    ages_out: bool,
+}
+
+type Lanes = HashMap<Name, HashMap<Name, Arc<Lane>>>;
 
 impl Engine {
     /// Verifies streams and sources, then starts taking.
@@ -139,33 +170,45 @@ impl Engine {
     ) -> Result<Arc<Self>, StartError> {
         nats.ensure_streams(limits.lane).await?;
         let registry = Registry::open(&nats).await?;
+        let mut lanes = Lanes::new();
         for pipeline in &pipelines {
-            crate::source::prepare(&nats, &registry, &pipeline.name, &pipeline.source).await?;
+            crate::source::examine(&nats, &registry, &pipeline.name, &pipeline.source).await?;
+            let names = pipeline.subscriptions().iter().map(|subscription| &subscription.name);
+            lanes.insert(pipeline.name.clone(), lanes_anew(&registry, pipeline, names).await?);
         }
-        let id = format!("{:016x}", rand::random::<u64>());
-        let cut_off = CancellationToken::new();
-        let mut lanes: HashMap<Name, HashMap<Name, Arc<Lane>>> = HashMap::new();
+        let kept = Kept {
+            nats,
+            registry,
+            limits,
+            onlooker,
+            holds: Arc::default(),
+            running: Running::default(),
+            answered: Arc::default(),
+            suspects: Suspects::default(),
+            waiting: 0,
+            ages_out: false,
+        };
+        let engine = Self::of(kept, pipelines, lanes);
+        for pipeline in &engine.pipelines {
+            engine.put_into_force(pipeline).await?;
+        }
+        engine.keep_house();
+        engine.begin(Left::new());
+        Ok(engine)
+    }
+
+    fn of(kept: Kept, pipelines: Vec<Arc<Pipeline>>, lanes: Lanes) -> Arc<Self> {
+        let Kept { nats, registry, limits, onlooker, holds, running, answered, suspects, .. } = kept;
         let health = Health::default();
+        let mut forces = HashMap::new();
         for pipeline in &pipelines {
-            let of_pipeline = lanes.entry(pipeline.name.clone()).or_default();
-            for subscription in pipeline.subscriptions() {
-                let lane = Lane::new(pipeline.clone(), subscription.clone());
-                let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
-                if let Some(record) = kept {
-                    lane.restore(&record, Timestamp::now());
-                    unreadable::forget(&registry, &pipeline.name, subscription.name.as_str(), &record)
-                        .await?;
-                }
-                of_pipeline.insert(subscription.name.clone(), Arc::new(lane));
-            }
-            if let Some(record) = registry.lane(pipeline.name.as_str(), "_").await? {
-                unreadable::forget(&registry, &pipeline.name, "_", &record).await?;
-            }
             health.expect(Part::Source(&pipeline.name));
             health.expect(Part::Due(&pipeline.name));
+            forces.insert(pipeline.name.clone(), watch::Sender::new(Force::Ours));
         }
-        let engine = Arc::new(Self {
-            id,
+        let cut_off = CancellationToken::new();
+        Arc::new(Self {
+            id: format!("{:016x}", rand::random::<u64>()),
             storing: Storing::new(nats.clone(), cut_off.clone()),
             modules: Modules::look(&nats),
             nats,
@@ -173,42 +216,44 @@ impl Engine {
             shares: Shares::of(pipelines.iter().map(|pipeline| pipeline.source.max_in_flight).sum()),
             pipelines,
             lanes,
-            holds: Arc::default(),
-            running: Running::default(),
-            answered: Answered::default(),
-            suspects: Suspects::default(),
+            holds,
+            running,
+            answered,
+            suspects,
             health,
             limits,
-            waiting: AtomicU64::new(0),
+            waiting: AtomicU64::new(kept.waiting),
             draining_whole: Mutex::default(),
             unreadable_whole: Mutex::default(),
-            ages_out: AtomicBool::new(false),
+            ages_out: AtomicBool::new(kept.ages_out),
             onlooker,
+            forces,
             tracker: TaskTracker::new(),
+            intake: TaskTracker::new(),
             house: TaskTracker::new(),
+            hands_over: AtomicBool::new(false),
+            left: Mutex::default(),
+            successor: OnceLock::new(),
             stop: CancellationToken::new(),
             cut_off,
-        });
-        for pipeline in &engine.pipelines {
-            // Before the sign of life that makes it count.
-            engine.store_uses(pipeline).await.map_err(StartError::Uses)?;
-            revision::put(&engine.registry, pipeline, &engine.id).await?;
-        }
-        engine.keep_house();
-        engine.begin();
-        Ok(engine)
+        })
     }
 
-    /// Starts to follow and to take.
-    fn begin(self: &Arc<Self>) {
+    /// Starts to follow and to take; `left` are pulls that go on from an earlier engine.
+    fn begin(self: &Arc<Self>, mut left: Left) {
         let follow = self.clone().follow_modules();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
         for pipeline in &self.pipelines {
-            let (force, in_force) = tokio::sync::watch::channel(Force::Ours);
-            let follow = self.clone().follow_revision(pipeline.clone(), force);
+            let revision = pipeline.revision.to_string();
+            let labels = [("pipeline", pipeline.name.to_string()), ("revision", revision)];
+            metrics::gauge!(names::CONFIG_INFO, &labels).set(1.0);
+            let follow = self.clone().follow_revision(pipeline.clone());
             self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
-            self.tracker.spawn(self.clone().run_source(pipeline.clone(), in_force));
-            self.tracker.spawn(self.clone().run_due(pipeline.clone()));
+            let mut left = |origin| left.remove(&(pipeline.name.clone(), origin));
+            let source = self.clone().run_source(pipeline.clone(), left(Origin::Source));
+            self.intake.spawn(self.tracker.track_future(source));
+            let due = self.clone().run_due(pipeline.clone(), left(Origin::Due));
+            self.intake.spawn(self.tracker.track_future(due));
         }
     }
 
@@ -223,14 +268,21 @@ impl Engine {
             );
         }
         self.cut_off.cancel();
+        self.retire().await;
+        self.nats.flush().await;
+        for pipeline in &self.pipelines {
+            self.keep_floor(pipeline).await;
+        }
+        self.nats.flush().await;
+    }
+
+    /// Takes the signs of life away.
+    async fn retire(&self) {
         for pipeline in &self.pipelines {
             if let Err(error) = self.registry.retire(&pipeline.name, &self.id).await {
                 tracing::debug!(%error, "sign of life stays behind");
             }
         }
-        self.nats.flush().await;
-        self.keep_floors().await;
-        self.nats.flush().await;
     }
 
     /// What is wrong, a line each; none: ready.
@@ -283,4 +335,26 @@ impl Engine {
     fn waiting_is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= self.limits.waiting
     }
+}
+
+/// Lanes of a pipeline as the registry has kept them.
+async fn lanes_anew(
+    registry: &Registry,
+    pipeline: &Arc<Pipeline>,
+    subscriptions: impl Iterator<Item = &Name>,
+) -> Result<HashMap<Name, Arc<Lane>>, RegistryError> {
+    let mut lanes = HashMap::new();
+    for subscription in subscriptions.filter_map(|name| pipeline.subscription(name)) {
+        let lane = Lane::new(pipeline.clone(), subscription.clone());
+        let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
+        if let Some(record) = kept {
+            lane.restore(&record, Timestamp::now());
+            unreadable::forget(registry, &pipeline.name, subscription.name.as_str(), &record).await?;
+        }
+        lanes.insert(subscription.name.clone(), Arc::new(lane));
+    }
+    if let Some(record) = registry.lane(pipeline.name.as_str(), "_").await? {
+        unreadable::forget(registry, &pipeline.name, "_", &record).await?;
+    }
+    Ok(lanes)
 }

@@ -12,10 +12,10 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Engine;
 use super::health::Part;
-use crate::model::Timestamp;
-use crate::nats::registry::{GONE_AFTER, Registry, RegistryError, Revision, Sign};
+use super::{Engine, StartError};
+use crate::model::{Name, Timestamp};
+use crate::nats::registry::{GONE_AFTER, RegistryError, Revision, Sign};
 use crate::pipeline::Pipeline;
 
 /// How often an engine renews its sign of life.
@@ -30,6 +30,8 @@ pub enum Force {
     Other {
         /// Its hash.
         hash: String,
+        /// The record that says so: it grows each time that a file is put into force.
+        record: u64,
         /// Since when we know.
         since: Timestamp,
     },
@@ -64,30 +66,93 @@ impl Watch {
     }
 }
 
+/// How long an engine that has put its file into force waits for those that have another one to stop taking.
+const YIELD_MAX: Duration = Duration::from_secs(5);
+/// How often it looks whether they have.
+const YIELD_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// An engine that has not renewed its sign of life for so long takes nothing: it is not waited for.
+const SILENT_AFTER: Duration = Duration::from_secs(12);
+
 /// Most bytes of names of subscriptions that are said with a revision, so that it fits into a message.
 const NAMES_BYTES_MAX: usize = 256 * 1024;
 
-/// Puts our file of a pipeline into force: done at load.
-pub(super) async fn put(registry: &Registry, pipeline: &Pipeline, engine: &str) -> Result<(), RegistryError> {
-    let names: Vec<String> =
-        pipeline.subscriptions().iter().map(|subscription| subscription.name.to_string()).collect();
-    let fits = names.iter().map(|name| name.len() + 3).sum::<usize>() <= NAMES_BYTES_MAX;
-    let revision = Revision {
-        hash: pipeline.revision.to_string(),
-        engine: engine.to_owned(),
-        subscriptions: fits.then_some(names),
-    };
-    registry.renew(&pipeline.name, engine, &pipeline.revision).await?;
-    registry.put_revision(&pipeline.name, &revision).await
-}
-
 impl Engine {
+    /// Puts our file of a pipeline into force: done at load. What the engine uses is said before the sign of life that makes it
+    /// count.
+    pub(super) async fn put_into_force(&self, pipeline: &Pipeline) -> Result<(), StartError> {
+        self.store_uses(pipeline).await.map_err(StartError::Uses)?;
+        self.registry.renew(&pipeline.name, &self.id, &pipeline.revision).await?;
+        Ok(self.put_revision(pipeline).await?)
+    }
+
+    async fn put_revision(&self, pipeline: &Pipeline) -> Result<(), RegistryError> {
+        let names: Vec<String> =
+            pipeline.subscriptions().iter().map(|subscription| subscription.name.to_string()).collect();
+        let fits = names.iter().map(|name| name.len() + 3).sum::<usize>() <= NAMES_BYTES_MAX;
+        let revision = Revision {
+            hash: pipeline.revision.to_string(),
+            engine: self.id.clone(),
+            subscriptions: fits.then_some(names),
+        };
+        self.registry.put_revision(&pipeline.name, &revision).await
+    }
+
+    /// Waits until the engines that have another file of the pipeline don't take from its source any more: what is published
+    /// from then on goes by our file. Not for long: one that doesn't answer has been killed, or is cut off.
+    pub(super) async fn others_yield(&self, pipeline: &Pipeline) {
+        let deadline = Instant::now() + YIELD_MAX;
+        loop {
+            match self.who_has_not_yielded(pipeline).await {
+                Ok(engines) if engines.is_empty() => return,
+                Ok(engines) if Instant::now() > deadline => {
+                    let engines = engines.join(", ");
+                    return tracing::warn!(
+                        pipeline = %pipeline.name, engines,
+                        "engines with another file don't answer; what they still take goes by theirs"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "not known whether others still take from the source");
+                    if Instant::now() > deadline {
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(YIELD_LOOK_EVERY).await;
+        }
+    }
+
+    async fn who_has_not_yielded(&self, pipeline: &Pipeline) -> Result<Vec<String>, RegistryError> {
+        let Some((revision, record)) = self.registry.revision(&pipeline.name).await? else {
+            return Ok(Vec::new());
+        };
+        let mut waited_for = Vec::new();
+        let is_ours = *revision.hash == *pipeline.revision;
+        let signs = if is_ours { self.registry.signs(&pipeline.name).await? } else { Vec::new() };
+        let signs: Vec<Sign> = signs.into_iter().filter(|sign| *sign.hash != *pipeline.revision).collect();
+        if signs.is_empty() {
+            return Ok(waited_for);
+        }
+        let now = self.nats.server_time(&self.nats.prefix().registry_stream()).await;
+        let now = now.map_err(RegistryError::unread)?;
+        for sign in signs.into_iter().filter(|sign| now.since(sign.at) < SILENT_AFTER) {
+            let yielded = self.registry.yielded(&pipeline.name, &sign.engine).await?;
+            if yielded.is_none_or(|yielded| yielded < record) {
+                waited_for.push(sign.engine);
+            }
+        }
+        Ok(waited_for)
+    }
+
+    /// Whether our file of the pipeline is in force, as far as we know.
+    pub(super) fn is_in_force(&self, pipeline: &Name) -> bool {
+        self.forces.get(pipeline).is_some_and(|force| *force.borrow() == Force::Ours)
+    }
+
     /// Follows which file is in force, and renews our sign of life, until the engine stops.
-    pub(super) async fn follow_revision(
-        self: Arc<Self>,
-        pipeline: Arc<Pipeline>,
-        force: watch::Sender<Force>,
-    ) {
+    pub(super) async fn follow_revision(self: Arc<Self>, pipeline: Arc<Pipeline>) {
+        let Some(force) = self.forces.get(&pipeline.name) else { return };
         let mut others = Watch::default();
         let mut renewed = Instant::now();
         loop {
@@ -108,7 +173,7 @@ impl Engine {
                         }
                     }
                 }
-                if let Err(error) = self.judge(&pipeline, &force, &mut others).await {
+                if let Err(error) = self.judge(&pipeline, force, &mut others).await {
                     tracing::debug!(%error, "the revision in force can't be read, the last known one counts");
                 }
             }
@@ -123,15 +188,6 @@ impl Engine {
         }
     }
 
-    /// Puts our files into force again, whoever else has.
-    pub async fn claim(&self) {
-        for pipeline in &self.pipelines {
-            if let Err(error) = put(&self.registry, pipeline, &self.id).await {
-                tracing::warn!(pipeline = %pipeline.name, %error, "our file could not be put into force");
-            }
-        }
-    }
-
     async fn judge(
         &self,
         pipeline: &Pipeline,
@@ -139,39 +195,48 @@ impl Engine {
         others: &mut Watch,
     ) -> Result<(), RegistryError> {
         let in_force = self.registry.revision(&pipeline.name).await?;
-        let hash = in_force.map(|revision| revision.hash).filter(|hash| **hash != *pipeline.revision);
-        let Some(hash) = hash else {
+        let in_force = in_force.map(|(revision, record)| (revision.hash, record));
+        let Some((hash, record)) = in_force.filter(|(hash, _)| **hash != *pipeline.revision) else {
             force.send_if_modified(|now| std::mem::replace(now, Force::Ours) != Force::Ours);
             return Ok(());
         };
         let signs = self.registry.signs(&pipeline.name).await?;
         if !others.alive(&signs, &hash, Instant::now()) {
             tracing::warn!(pipeline = %pipeline.name, gone = hash, "no engine has the file in force any more, taking over");
-            put(&self.registry, pipeline, &self.id).await?;
+            self.put_revision(pipeline).await?;
             force.send_replace(Force::Ours);
             return Ok(());
         }
         force.send_if_modified(|now| {
-            if matches!(now, Force::Other { hash: known, .. } if *known == hash) {
-                return false;
-            }
-            tracing::warn!(pipeline = %pipeline.name, in_force = hash, ours = %pipeline.revision, "another file of this pipeline is in force, no new messages are taken");
-            *now = Force::Other { hash: hash.clone(), since: Timestamp::now() };
+            let since = match now {
+                Force::Other { hash: known, record: seen, .. } if *known == hash && *seen == record => return false,
+                // Said by one more engine.
+                Force::Other { hash: known, since, .. } if *known == hash => *since,
+                Force::Ours | Force::Other { .. } => {
+                    tracing::warn!(pipeline = %pipeline.name, in_force = hash, ours = %pipeline.revision, "another file of this pipeline is in force, no new messages are taken");
+                    Timestamp::now()
+                }
+            };
+            *now = Force::Other { hash: hash.clone(), record, since };
             true
         });
         Ok(())
     }
 
-    /// Waits until our file of the pipeline is in force.
+    /// Waits until our file of the pipeline is in force. Until then this engine doesn't take from the source, and says so to
+    /// those that wait for it.
     pub(super) async fn in_force(&self, pipeline: &Pipeline, force: &mut watch::Receiver<Force>) {
         loop {
             let now = force.borrow_and_update().clone();
-            let Force::Other { hash, since } = now else { return };
+            let Force::Other { hash, record, since } = now else { return };
             let trouble = format!(
                 "revision {hash} of its file is in force since {since}, not ours ({})",
                 pipeline.revision
             );
             self.health.set(Part::Source(&pipeline.name), Some(trouble));
+            if let Err(error) = self.registry.put_yielded(&pipeline.name, &self.id, record).await {
+                tracing::debug!(%error, "others are not told that this engine has stopped taking");
+            }
             if force.changed().await.is_err() {
                 return;
             }
@@ -190,7 +255,8 @@ mod tests {
     use super::*;
 
     fn sign(engine: &str, hash: &str, renewal: u64) -> Sign {
-        Sign { engine: engine.to_owned(), hash: hash.to_owned(), renewal }
+        let at = Timestamp::default();
+        Sign { engine: engine.to_owned(), hash: hash.to_owned(), renewal, at }
     }
 
     #[tokio::test(start_paused = true)]

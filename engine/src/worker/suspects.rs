@@ -16,7 +16,7 @@ pub const SUSPECT_STARTS_MAX: u32 = 3;
 pub const TURN_MAX: Duration = Duration::from_secs(30);
 
 /// The queue of suspects of one engine.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Suspects {
     inner: Arc<Mutex<Inner>>,
 }

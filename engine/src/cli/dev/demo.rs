@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::args::{DevArgs, Global, Mode};
 use super::super::output::table;
+use super::super::reload::ProcessFile;
 use super::super::steps::{Source, Strictness};
 use super::super::{Failure, assemble, listen, publish};
 use super::nats_server::NatsServer;
@@ -62,12 +63,16 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     let mut receivers = receivers(&root, &happened, &stop).await?;
     let loaded = config::load(&args.paths.paths);
     let source = Source::Open(Modules::look(&nats));
-    let prepared = assemble::prepare(&assemble::host(&process)?, loaded, &source, Strictness::Lenient).await;
+    let host = assemble::host(&process)?;
+    let prepared = assemble::prepare(&host, loaded, &source, Strictness::Lenient).await;
     if !prepared.loaded.problems.is_empty() {
         return Err(assemble::say(&prepared.loaded.problems, global.json));
     }
     let pipelines: Vec<checked::Pipeline> = prepared.loaded.pipelines.clone();
-    let engine = super::start(&nats, &process, prepared, Some(onlooker(happened))).await?;
+    let files = super::files(args, &process, nats.clone(), host, ProcessFile::of(global))?;
+    let loaded = prepared.pipelines(&nats, &files.client);
+    let engine = files.start(loaded, Some(onlooker(happened))).await.map_err(|error| failed(&error))?;
+    engine.ready().await;
     println!("pipelines: {}", names(&pipelines));
 
     let published = publish_all(&nats, &root).await?;
@@ -152,7 +157,7 @@ async fn receivers(
 
 /// Tells the table of ends that no receiver sees.
 fn onlooker(happened: mpsc::Sender<Happened>) -> Onlooker {
-    Box::new(move |seen: &Seen<'_>| {
+    std::sync::Arc::new(move |seen: &Seen<'_>| {
         let end = match seen.next {
             Next::Delivered { status: None } => End::Published,
             Next::Filtered(_) => End::Filtered,

@@ -2,7 +2,6 @@
 
 mod demo;
 mod nats_server;
-mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,23 +10,22 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::nats_server::NatsServer;
-use self::watch::Watch;
 use super::args::{DevArgs, Global};
+use super::reload::{self, Files, News, ProcessFile, Reloading};
 use super::run::Signals;
 use super::serving::{Serving, Taken};
-use super::steps::{Source, Strictness};
 use super::{Failure, assemble};
-use crate::config::{self, Process};
+use crate::config::Process;
 use crate::egress;
 use crate::model::{Filtered, Next, Timestamp};
-use crate::nats::{Modules, Nats};
+use crate::nats::Nats;
 use crate::server::Current;
 use crate::telemetry::metrics;
 use crate::transform::Host;
-use crate::worker::{Engine, Limits, Onlooker, Seen};
+use crate::worker::{Limits, Seen};
 
-/// How long running attempts may take to end when the files have changed.
-const RELOAD_DEADLINE: Duration = Duration::from_secs(2);
+/// How long running attempts may take to end when it is stopped.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     if args.demo {
@@ -35,6 +33,7 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     }
     let mut signals = Signals::new().map_err(|error| Failure::failed(&error))?;
     let metrics = metrics::install();
+    let file = ProcessFile::of(global);
     let mut process = assemble::process(global)?;
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
@@ -44,16 +43,15 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;
     nats.ensure_streams(process.limits.lane).await.map_err(|error| Failure::failed(&error))?;
-    let source = Source::Open(Modules::look(&nats));
     let taken = if args.listen.is_some() { Taken::Fail } else { Taken::Another };
     let serving = Serving::bind(&process, settings, args.listen, taken).await?;
     let (current, admin) = (Current::default(), serving.url());
     let served = serving.open(&nats, &host, current.clone(), metrics, CancellationToken::new()).await?;
     println!("nats-server at {} keeps its events in {}", server.url(), folder.display());
     println!("health, metrics and admin API at {admin}");
-    let dev = Dev { args, process, nats, host, source, current };
+    let files = files(&args, &process, nats, host, file)?;
     tokio::select! {
-        ended = dev.reload_until_stopped(&mut signals, server.url()) => {
+        ended = load_until_stopped(&args, files, current, &mut signals, server.url()) => {
             if ended.is_ok() {
                 server.stop().await;
             }
@@ -63,83 +61,59 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     }
 }
 
-/// What stays while the files change.
-struct Dev {
-    args: DevArgs,
-    process: Process,
-    nats: Nats,
-    host: Arc<Host>,
-    source: Source,
+async fn load_until_stopped(
+    args: &DevArgs,
+    files: Files,
     current: Current,
-}
-
-impl Dev {
-    async fn reload_until_stopped(&self, signals: &mut Signals, url: &str) -> Result<(), Failure> {
-        let Self { args, process, nats, host, source, current } = self;
-        loop {
-            let loaded = config::load(&args.paths.paths);
-            let prepared = assemble::prepare(host, loaded, source, Strictness::Lenient).await;
-            let mut watch =
-                Watch::start(&args.paths.paths, &prepared.loaded).map_err(|error| Failure::failed(&error))?;
-            let engine = if prepared.loaded.problems.is_empty() {
-                let engine = start(nats, process, prepared, Some(Box::new(show))).await?;
-                current.set(Some(engine.clone()));
-                invite(args, url);
-                Some(engine)
-            } else {
-                assemble::say(&prepared.loaded.problems, false);
-                eprintln!("waiting for the files to change");
-                None
-            };
-            let again = tokio::select! {
-                () = watch.changed() => true,
-                () = signals.next() => false,
-            };
-            if again {
-                println!("files changed, loading them again");
-            }
-            let deadline = if again { RELOAD_DEADLINE } else { Duration::from_secs(10) };
-            current.set(None);
-            let mut stopping = !again;
-            if let Some(engine) = engine {
-                let mut shut_down = std::pin::pin!(engine.shut_down(deadline));
-                loop {
-                    tokio::select! {
-                        () = &mut shut_down => break,
-                        () = signals.next() => {
-                            if stopping {
-                                return Err(Failure::Said(130));
-                            }
-                            // The first word to stop came in the middle of a reload: it ends in good order.
-                            stopping = true;
-                        }
-                    }
-                }
-            }
-            if stopping {
-                return Ok(());
-            }
+    signals: &mut Signals,
+    url: &str,
+) -> Result<(), Failure> {
+    let mut watch = reload::watch(&args.paths.paths)?;
+    let pipelines = loop {
+        // Compiling may take a while.
+        let loaded = tokio::select! {
+            loaded = files.pipelines(Some(&mut watch)) => loaded,
+            () = signals.next() => return Ok(()),
+        };
+        if let Ok(pipelines) = loaded {
+            break pipelines;
         }
+        eprintln!("waiting for the files to change");
+        tokio::select! {
+            () = watch.changed() => println!("files changed, loading them again"),
+            () = signals.next() => return Ok(()),
+        }
+    };
+    let engine =
+        files.start(pipelines, Some(Arc::new(show))).await.map_err(|error| Failure::failed(&error))?;
+    let mut reloading = Reloading::new(files, Some(watch), engine, current);
+    reloading.tell(Box::new(|news| match news {
+        News::Ready => invite(args, url),
+        News::Changed => println!("files changed, loading them again"),
+        News::Loaded => println!("ready with the files as they are now"),
+        News::Refused => println!("the files have problems, what was loaded before goes on"),
+    }));
+    reloading.until_stopped(signals, || {}).await;
+    tokio::select! {
+        () = reloading.engine().shut_down(DRAIN_DEADLINE) => Ok(()),
+        () = signals.next() => Err(Failure::Said(130)),
     }
 }
 
 /// Loopback may be reached in `dev`: that is where one's own endpoints are.
-async fn start(
-    nats: &Nats,
+fn files(
+    args: &DevArgs,
     process: &Process,
-    prepared: assemble::Prepared,
-    onlooker: Option<Onlooker>,
-) -> Result<Arc<Engine>, Failure> {
+    nats: Nats,
+    host: Arc<Host>,
+    file: ProcessFile,
+) -> Result<Files, Failure> {
     let mut allow = process.egress.allow.clone();
     allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse::<ipnet::IpNet>().ok()));
     let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
-    let pipelines = prepared.pipelines(nats, &client);
-    let engine = Engine::start(nats.clone(), pipelines, limits, onlooker).await;
-    let engine = engine.map_err(|error| Failure::failed(&error))?;
-    engine.ready().await;
-    Ok(engine)
+    Ok(Files { paths: args.paths.paths.clone(), nats, host, client, limits, json: false, process: file })
 }
 
 fn invite(args: &DevArgs, url: &str) {
