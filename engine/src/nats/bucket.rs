@@ -46,6 +46,12 @@ impl Bucket {
         Ok((self.entry(stored), sequence))
     }
 
+    /// The record of a key, if there is one. Unlike for [`Bucket::read`], a bucket that is gone is an error.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Entry>, ApiError> {
+        let stored = self.nats.last_on(&self.stream, &format!("{}{key}", self.subjects)).await?;
+        Ok(stored.and_then(|stored| self.entry(stored)))
+    }
+
     /// The records of all keys that `filter` takes (`module.>`), in no certain order.
     pub(super) async fn read_all(&self, filter: &str) -> Result<Vec<Entry>, ApiError> {
         let subjects = self.nats.counts(&self.stream, &format!("{}{filter}", self.subjects)).await;

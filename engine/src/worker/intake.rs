@@ -9,6 +9,7 @@ use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::gate::Trouble;
 use super::health::Part;
 use super::held::Hold;
 use super::revision::{Force, overruled};
@@ -42,6 +43,7 @@ impl Engine {
     ) {
         let room = Room::new(pipeline.source.max_in_flight);
         let mut pause = PAUSE.0;
+        let mut lost_before = false;
         let mut cuts = self.nats.cuts();
         while !self.stop.is_cancelled() {
             if self.unless_stopped(self.in_force(&pipeline, &mut force)).await.is_none() {
@@ -52,7 +54,7 @@ impl Engine {
                 None => return,
                 Some(Ok(place)) => place,
                 Some(Err(error)) => {
-                    self.health.set(Part::Source(&pipeline.name), Some(error.to_string()));
+                    self.health.set(Part::Source(&pipeline.name), Some(chain(&error)));
                     tracing::warn!(pipeline = %pipeline.name, error = chain(&error), "source not ready, trying again");
                     self.pause(&mut pause).await;
                     continue;
@@ -81,7 +83,7 @@ impl Engine {
                 }
             };
             let part = Part::Source(&pipeline.name);
-            let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
+            let pump = self.pump(&mut pull, &room, (part, lost_before), |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.spawn(engine.take_source(pipeline, delivered, permit));
             });
@@ -91,6 +93,7 @@ impl Engine {
                 () = overruled(&mut force) => continue,
             };
             let Some(lost) = lost else { break };
+            lost_before = true;
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
             self.pause(&mut pause).await;
@@ -102,6 +105,7 @@ impl Engine {
         let room = Room::new(pipeline.source.max_in_flight);
         let stream = self.nats.prefix().retries();
         let part = Part::Due(&pipeline.name);
+        let mut lost_before = false;
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
             let filter = self.nats.prefix().due_all(&pipeline.name);
@@ -110,7 +114,7 @@ impl Engine {
                 None => return,
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
-                    self.health.set(part, Some(error.to_string()));
+                    self.health.set(part, Some(chain(&error)));
                     self.pause(&mut pause).await;
                     continue;
                 }
@@ -120,11 +124,12 @@ impl Engine {
                 continue;
             };
             pause = PAUSE.0;
-            let pump = self.pump(&mut pull, &room, part, |delivered, permit| {
+            let pump = self.pump(&mut pull, &room, (part, lost_before), |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.spawn(engine.take_task(pipeline, delivered, Some(permit)));
             });
             let Some(lost) = pump.await else { break };
+            lost_before = true;
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull of due tasks lost, building it anew");
             self.pause(&mut pause).await;
@@ -142,15 +147,23 @@ impl Engine {
 
     /// Pulls into `room` until the pull is lost (`Some`) or the engine stops (`None`). Never asks for more than there
     /// is room for: what lies in a client's buffer is held by nobody and would come again.
+    ///
+    /// A pull that is out is taken for one that works, unless one was lost just now: then something has to be heard first.
     async fn pump(
         &self,
         pull: &mut Pull,
         room: &Room,
-        part: Part<'_>,
+        (part, lost_before): (Part<'_>, bool),
         mut take: impl FnMut(Delivered, OwnedSemaphorePermit),
     ) -> Option<Lost> {
         // Room for what is asked for.
         let mut reserved: Option<OwnedSemaphorePermit> = None;
+        let mut works = false;
+        let mut set_works = || {
+            if !std::mem::replace(&mut works, true) {
+                self.health.set(part, None);
+            }
+        };
         loop {
             let asked = pull.asked();
             if asked < BATCH / 2 && self.storing.gate.is_open() {
@@ -160,7 +173,9 @@ impl Engine {
                     if !pull.ask(more).await {
                         return Some(Lost::Closed);
                     }
-                    self.health.set(part, None);
+                    if !lost_before {
+                        set_works();
+                    }
                 }
             }
             if pull.asked() == 0 {
@@ -186,9 +201,10 @@ impl Engine {
                     };
                     take(delivered, permit);
                 }
-                PullEvent::Ended(_) => {}
+                PullEvent::Alive | PullEvent::Ended(_) => {}
                 PullEvent::Lost(lost) => return Some(lost),
             }
+            set_works();
         }
     }
 
@@ -396,6 +412,7 @@ impl Engine {
     pub(super) async fn suspect(&self, message: &SourceRef) -> Suspect {
         let Some(turn) = self.unless_stopped(self.suspects.turn()).await else { return Suspect::Stopped };
         let mut pause = PAUSE.0;
+        let mut stuck = None;
         // Read once: a count that was written but not acknowledged must not be counted again.
         let mut known: Option<u32> = None;
         loop {
@@ -414,7 +431,15 @@ impl Engine {
                 Some(Ok(starts)) if starts >= SUSPECT_STARTS_MAX => return Suspect::Killer,
                 Some(Ok(_)) => return Suspect::Turn(turn),
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a suspect can't be noted yet");
+                    // Other messages would be taken and held as this one is, as far as anybody could tell.
+                    let trouble = Trouble {
+                        what: "a suspect can't be noted",
+                        stream: self.nats.prefix().registry_stream(),
+                        subject: None,
+                        why: chain(&error),
+                        store: error.refusal(),
+                    };
+                    stuck.get_or_insert_with(|| self.storing.gate.stick(trouble));
                     self.pause(&mut pause).await;
                 }
             }

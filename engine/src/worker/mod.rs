@@ -91,6 +91,18 @@ pub enum StartError {
     Source(#[from] crate::source::SourceError),
 }
 
+impl StartError {
+    /// Whether it may be otherwise in a moment: JetStream does not answer yet.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Streams(error) => error.is_passing(),
+            Self::Registry(error) => error.is_passing(),
+            Self::Uses(error) => matches!(error, StoreError::Unknown | StoreError::NoStream),
+            Self::Source(error) => error.is_passing(),
+        }
+    }
+}
+
 /// A running engine.
 pub struct Engine {
     /// Tells this engine from others, also from its own earlier runs.
@@ -100,7 +112,7 @@ pub struct Engine {
     modules: Modules,
     pipelines: Vec<Arc<Pipeline>>,
     lanes: HashMap<Name, HashMap<Name, Arc<Lane>>>,
-    storing: Storing,
+    storing: Arc<Storing>,
     holds: Arc<Holds>,
     running: Running,
     answered: Answered,
@@ -161,7 +173,7 @@ impl Engine {
         }
         let engine = Arc::new(Self {
             id,
-            storing: Storing::new(nats.clone(), cut_off.clone()),
+            storing: Arc::new(Storing::new(nats.clone(), cut_off.clone())),
             modules: Modules::look(&nats),
             nats,
             registry,
