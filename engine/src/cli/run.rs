@@ -7,13 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, RunArgs};
 use super::output::chain;
+use super::patience::patiently;
 use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
-use crate::nats::Modules;
+use crate::config::Process;
+use crate::nats::{ApiError, Modules, Nats};
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
-use crate::worker::{Engine, Limits};
+use crate::worker::{Engine, Limits, StartError};
 use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
@@ -29,7 +31,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
     let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
         Some(tokio::select! {
-            nats = assemble::connect(&process) => nats?,
+            nats = connect_and_ask(&process) => nats?,
             () = signals.next() => return Ok(()),
         })
     } else {
@@ -59,8 +61,9 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
+    let start = async || Engine::start(nats.clone(), pipelines.clone(), limits, None).await;
     let engine = tokio::select! {
-        engine = Engine::start(nats.clone(), pipelines, limits, None) => engine.map_err(|error| Failure::failed(&error))?,
+        engine = patiently(process.nats.connect_timeout, StartError::is_passing, start) => engine?,
         () = signals.next() => return Ok(()),
     };
     let stop = CancellationToken::new();
@@ -75,6 +78,13 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     };
     stop.cancel();
     result
+}
+
+/// Connects, and waits until JetStream answers: modules are read from there before anything else.
+async fn connect_and_ask(process: &Process) -> Result<Nats, Failure> {
+    let nats = assemble::connect(process).await?;
+    patiently(process.nats.connect_timeout, ApiError::is_passing, async || nats.answers().await).await?;
+    Ok(nats)
 }
 
 /// Hears signals until one ends it, then lets what runs come to its end.
