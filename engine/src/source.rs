@@ -99,7 +99,12 @@ pub enum SourceError {
 impl SourceError {
     /// Whether trying again by itself may help.
     pub fn is_passing(&self) -> bool {
-        !matches!(self, Self::MissingStream { .. } | Self::ForcedInactivity { .. })
+        match self {
+            Self::MissingStream { .. } | Self::ForcedInactivity { .. } => false,
+            Self::Stream { source, .. } => source.is_passing(),
+            Self::Consumer { source, .. } => source.is_passing(),
+            Self::Floor { source, .. } => source.is_passing(),
+        }
     }
 }
 

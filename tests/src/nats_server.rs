@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::eventually::eventually;
 use crate::process::{Process, bound_command};
 
 /// Longest time until a started server takes connections.
@@ -28,6 +29,10 @@ pub struct NatsOptions {
     client: Option<ClientOptions>,
     /// Most bytes that JetStream may store.
     file_store_max: Option<u64>,
+    /// Most bytes that a file may grow to.
+    file_bytes_max: Option<u64>,
+    /// Whether it has started as soon as it takes connections, its JetStream up or not.
+    listens_only: bool,
     extra: String,
 }
 
@@ -40,6 +45,8 @@ pub struct ClientOptions {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The text of a credentials file.
     pub credentials: Option<String>,
+    /// User and password.
+    pub login: Option<(String, String)>,
 }
 
 impl NatsOptions {
@@ -61,6 +68,13 @@ impl NatsOptions {
     #[must_use]
     pub fn client(mut self, client: ClientOptions) -> Self {
         self.client = Some(client);
+        self
+    }
+
+    /// Has started as soon as it takes connections: for a server whose cluster has no leader yet.
+    #[must_use]
+    pub fn listens_only(mut self) -> Self {
+        self.listens_only = true;
         self
     }
 
@@ -136,7 +150,16 @@ impl NatsServer {
     /// True once it takes connections, false if it ended because the port was taken. Panics on everything else.
     async fn launch(&mut self) -> bool {
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
-        let mut command = bound_command(program());
+        let mut command = match self.options.file_bytes_max {
+            None => bound_command(program()),
+            // Blocks of 512 bytes, as POSIX has it.
+            Some(bytes) => {
+                let mut command = bound_command("sh");
+                command.args(["-c", r#"ulimit -f "$0" && exec "$@""#, &(bytes / 512).to_string()]);
+                command.arg(program());
+                command
+            }
+        };
         command.arg("--config").arg(&self.config);
         command
             .stdin(std::process::Stdio::null())
@@ -165,7 +188,7 @@ impl NatsServer {
         if client.server_info().server_name != self.name {
             return false;
         }
-        async_nats::jetstream::new(client).query_account().await.is_ok()
+        self.options.listens_only || async_nats::jetstream::new(client).query_account().await.is_ok()
     }
 
     fn connect_options(&self) -> async_nats::ConnectOptions {
@@ -179,6 +202,9 @@ impl NatsServer {
         }
         if let Some((certificate, key)) = &client.certificate {
             options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        if let Some((name, password)) = &client.login {
+            options = options.user_and_password(name.clone(), password.clone());
         }
         if let Some(credentials) = &client.credentials {
             options = options.credentials(credentials).expect("the harness has made the credentials");
@@ -235,10 +261,48 @@ impl NatsServer {
     /// [`restart`](Self::restart) with a store that takes at most so many bytes: a disk that is full sooner or later.
     pub async fn restart_with_store(&mut self, bytes_max: Option<u64>) {
         self.options.file_store_max = bytes_max;
+        self.write_configuration();
+        self.restart().await;
+    }
+
+    /// [`restart`](Self::restart) with files that can't grow beyond so many bytes: each write that would fails, as on a
+    /// disk that is full. Needs neither a file system of its own nor any right (`ulimit -f`).
+    pub async fn restart_with_files(&mut self, bytes_max: Option<u64>) {
+        self.options.file_bytes_max = bytes_max;
+        self.restart().await;
+    }
+
+    /// Gives the running server more room in its store. (Less would need a restart.)
+    pub async fn reload_with_store(&mut self, bytes_max: u64) {
+        self.options.file_store_max = Some(bytes_max);
+        self.reload().await;
+    }
+
+    /// Puts other lines in place of [`NatsOptions::extra`] into force in the running server.
+    pub async fn reload_with(&mut self, extra: &str) {
+        extra.clone_into(&mut self.options.extra);
+        self.reload().await;
+    }
+
+    /// SIGHUP, then waits until it says that its file is read.
+    async fn reload(&self) {
+        self.write_configuration();
+        let reloads = || {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            log.matches("Reloaded server configuration").count()
+        };
+        let before = reloads();
+        self.running().signal(Signal::SIGHUP);
+        eventually(START_MAX, "nats-server has read its file again", || async {
+            if reloads() > before { Ok(()) } else { Err(self.log()) }
+        })
+        .await;
+    }
+
+    fn write_configuration(&self) {
         let folder = self.config.parent().expect("the file lies in a folder");
         let text = self.options.configuration(&self.name, self.port, folder);
         std::fs::write(&self.config, text).expect("the folder can be written to");
-        self.restart().await;
     }
 
     /// SIGSTOP: connections stay open and nothing answers.
@@ -288,7 +352,8 @@ pub(crate) fn end_run(line: &str) -> ! {
     std::process::exit(101);
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
     for _ in 0..1000 {
         let port = rand::random_range(PORTS);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

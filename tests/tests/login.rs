@@ -108,7 +108,7 @@ async fn a_server_that_asks_for_a_certificate_gets_that_of_the_settings() {
     certificate(&folder, "stranger", &other);
     let tls =
         format!("tls {{ cert_file: {server:?}, key_file: {server_key:?}, ca_file: {ca:?}, verify: true }}");
-    let client = ClientOptions { ca: Some(ca), certificate: Some(mine), credentials: None };
+    let client = ClientOptions { ca: Some(ca), certificate: Some(mine), ..ClientOptions::default() };
     let gate = Gate::open(folder, NatsServer::options().extra(&tls).client(client)).await;
     gate.delivers("ca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"").await;
     for lines in ["ca = \"ca.pem\"", "ca = \"ca.pem\"\ncert = \"stranger.pem\"\nkey = \"stranger.key\""] {

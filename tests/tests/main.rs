@@ -32,6 +32,7 @@ mod shutdown;
 mod slowness;
 mod source;
 mod status;
+mod store_faults;
 mod structure;
 mod telemetry;
 mod testing;

@@ -198,3 +198,29 @@ async fn every_metric_is_there_under_its_name() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
     }
 }
+
+#[tokio::test]
+async fn what_a_killed_engine_leaves_in_tmpdir_is_removed_by_the_next_start() {
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let passing = PipelineFolder::new();
+    let somebodys = passing.path().join("hookmill-notes");
+    std::fs::create_dir(&somebodys).expect("can be made");
+    let folders = || {
+        let entries = std::fs::read_dir(passing.path()).expect("can be read");
+        let paths = entries.map(|entry| entry.expect("can be read").path());
+        paths.filter(|path| *path != somebodys).collect::<Vec<_>>()
+    };
+    let options = mill.engine().env("TMPDIR", passing.path().to_str().expect("a path of text"));
+    let (mut first, mut second) = (options.clone().start().await, options.start().await);
+    assert_eq!(folders().len(), 2, "each has its own, and lets that of the other be");
+    first.kill().await;
+    assert_eq!(folders().len(), 2, "nobody was there to remove it");
+    let before = folders();
+    second.restart().await;
+    let after = folders();
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert!(!before.contains(&after[0]) && somebodys.exists(), "{before:?} {after:?}");
+    first.restart().await;
+    assert_eq!((first.terminate().await, second.terminate().await), (0, 0));
+    assert_eq!(folders(), Vec::<std::path::PathBuf>::new());
+}

@@ -10,6 +10,7 @@ mod lane;
 mod listen;
 mod module;
 mod output;
+mod patience;
 mod progress;
 mod publish;
 mod reload;

@@ -7,14 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, RunArgs};
 use super::output::chain;
+use super::patience::patiently;
 use super::reload::{self, Files, ProcessFile, Reloading};
 use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
-use crate::nats::Modules;
+use crate::config::Process;
+use crate::nats::{ApiError, Modules, Nats};
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
-use crate::worker::Limits;
+use crate::worker::{Limits, StartError};
 use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
@@ -35,7 +37,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
     let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
         Some(tokio::select! {
-            nats = assemble::connect(&process) => nats?,
+            nats = connect_and_ask(&process) => nats?,
             () = signals.next() => return Ok(()),
         })
     } else {
@@ -67,8 +69,9 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
     let (paths, json) = (args.paths.paths, global.json);
     let files = Files { paths, nats: nats.clone(), host: host.clone(), client, limits, json, process: file };
+    let start = async || files.start(pipelines.clone(), None).await;
     let engine = tokio::select! {
-        engine = files.start(pipelines, None) => engine.map_err(|error| Failure::failed(&error))?,
+        engine = patiently(process.nats.connect_timeout, StartError::is_passing, start) => engine?,
         () = signals.next() => return Ok(()),
     };
     let stop = CancellationToken::new();
@@ -83,6 +86,13 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     };
     stop.cancel();
     result
+}
+
+/// Connects, and waits until JetStream answers: modules are read from there before anything else.
+async fn connect_and_ask(process: &Process) -> Result<Nats, Failure> {
+    let nats = assemble::connect(process).await?;
+    patiently(process.nats.connect_timeout, ApiError::is_passing, async || nats.answers().await).await?;
+    Ok(nats)
 }
 
 /// Hears signals until one ends it, then lets what runs come to its end.

@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) body: Bytes,
     /// When the server stored it.
     pub(super) time: crate::model::Timestamp,
+    /// Its sequence: it grows each time that the record is written.
+    pub(super) sequence: u64,
 }
 
 /// The bucket.
@@ -46,6 +48,12 @@ impl Bucket {
         Ok((self.entry(stored), sequence))
     }
 
+    /// The record of a key, if there is one. Unlike for [`Bucket::read`], a bucket that is gone is an error.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Entry>, ApiError> {
+        let stored = self.nats.last_on(&self.stream, &format!("{}{key}", self.subjects)).await?;
+        Ok(stored.and_then(|stored| self.entry(stored)))
+    }
+
     /// The records of all keys that `filter` takes (`module.>`), in no certain order.
     pub(super) async fn read_all(&self, filter: &str) -> Result<Vec<Entry>, ApiError> {
         let subjects = self.nats.counts(&self.stream, &format!("{}{filter}", self.subjects)).await;
@@ -70,7 +78,7 @@ impl Bucket {
     fn entry(&self, stored: Stored) -> Option<Entry> {
         let removed = stored.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("KV-Operation"));
         let key = stored.subject.strip_prefix(&self.subjects)?.to_owned();
-        (!removed).then_some(Entry { key, body: stored.body, time: stored.time })
+        (!removed).then_some(Entry { key, body: stored.body, time: stored.time, sequence: stored.sequence })
     }
 }
 

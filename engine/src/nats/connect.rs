@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::ConnectErrorKind;
 use async_nats::jetstream;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::names::Prefix;
 use crate::model::{Name, SecretError, SecretRef};
@@ -139,6 +140,9 @@ impl ConnectError {
     }
 }
 
+/// Refusals that wait to be heard. Where more come at once, some are overheard and their requests time out.
+const REFUSALS_KEPT: usize = 1024;
+
 /// A connection that reconnects by itself, with the prefix everything lives under.
 #[derive(Clone)]
 pub struct Nats {
@@ -178,6 +182,18 @@ impl Signals {
     }
 }
 
+/// Waits until a refusal of this subject is told.
+async fn told_of(mut refusals: broadcast::Receiver<String>, subject: &str) {
+    loop {
+        match refusals.recv().await {
+            Ok(refused) if refused == subject => return,
+            // Those that were missed are not taken for ours: an answer may be on its way.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 /// The subject of `Permissions Violation for Publish to "<subject>"`: the protocol's only word on a refused publish.
 fn forbidden_subject(text: &str) -> Option<&str> {
     const SAYS: &str = "permissions violation for publish to \"";
@@ -191,11 +207,15 @@ impl Nats {
         let servers = servers(&settings.url)?;
         let url = without_login(&settings.url);
         let deadline = tokio::time::Instant::now() + settings.connect_timeout;
-        let signals = Arc::new(Signals { cuts: AtomicU64::new(0), forbidden: broadcast::Sender::new(64) });
+        let forbidden = broadcast::Sender::new(REFUSALS_KEPT);
+        let signals = Arc::new(Signals { cuts: AtomicU64::new(0), forbidden });
+        let mut said = false;
         let client = loop {
-            let error = match options(settings, &servers, &signals).await?.connect(&servers[..]).await {
-                Ok(client) => break client,
-                Err(error) => error,
+            let attempt = options(settings, &servers, &signals).await?.connect(&servers[..]);
+            let error = match tokio::time::timeout_at(deadline, attempt).await {
+                Ok(Ok(client)) => break client,
+                Ok(Err(error)) => error,
+                Err(_) => ConnectErrorKind::TimedOut.into(),
             };
             match error.kind() {
                 ConnectErrorKind::ServerParse => return Err(ConnectError::Url { url }),
@@ -211,6 +231,9 @@ impl Nats {
                 | ConnectErrorKind::TimedOut
                 | ConnectErrorKind::Io
                 | ConnectErrorKind::MaxReconnects => {}
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!(url, %error, patience = ?settings.connect_timeout, "waiting for a NATS server");
             }
             if tokio::time::Instant::now() >= deadline {
                 let waited = settings.connect_timeout;
@@ -266,9 +289,15 @@ impl Nats {
         self.signals.cuts.load(Ordering::Relaxed)
     }
 
-    /// Subjects on which a publish is refused for lack of permission, from now on.
-    pub(super) fn forbidden(&self) -> broadcast::Receiver<String> {
-        self.signals.forbidden.subscribe()
+    /// The answer to what is published on `subject`; `None` if the server refuses it for lack of permission: it says so
+    /// beside the request, which goes without an answer.
+    pub(super) async fn unless_forbidden<T>(
+        &self,
+        subject: &str,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
+        let forbidden = told_of(self.signals.forbidden.subscribe(), subject);
+        tokio::select! { answer = answer => Some(answer), () = forbidden => None }
     }
 
     /// Says something to whoever listens; nobody has to.
@@ -395,6 +424,18 @@ mod tests {
         assert_eq!(forbidden_subject(&said.to_lowercase()), Some("orders.new"));
         assert_eq!(forbidden_subject("Permissions Violation for Subscription to \"a\""), None);
         assert_eq!(forbidden_subject(""), None);
+    }
+
+    #[tokio::test]
+    async fn refusals_of_others_that_were_missed_are_not_taken_for_ones_own() {
+        let refusals = broadcast::Sender::new(2);
+        let mut ours = std::pin::pin!(told_of(refusals.subscribe(), "ours"));
+        for _ in 0..10 {
+            refusals.send("theirs".to_owned()).unwrap();
+        }
+        assert!(futures_util::poll!(&mut ours).is_pending());
+        refusals.send("ours".to_owned()).unwrap();
+        assert!(futures_util::poll!(&mut ours).is_ready());
     }
 
     #[test]

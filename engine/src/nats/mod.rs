@@ -6,6 +6,7 @@
 mod bucket;
 pub mod connect;
 pub mod consumers;
+pub mod diagnosis;
 mod fit;
 pub mod lanes;
 pub mod letters;
@@ -49,8 +50,14 @@ pub enum ApiError {
         description: String,
     },
     /// No answer: not connected, nobody there, or too slow.
-    #[error("no answer from JetStream")]
+    #[error("JetStream does not answer; it may be starting, or too few servers of its cluster run")]
     NoAnswer(#[source] async_nats::jetstream::context::RequestError),
+    /// The account may not ask.
+    #[error("the NATS user has no permission to publish to {subject}; grant it")]
+    Forbidden {
+        /// The subject of the request.
+        subject: String,
+    },
 }
 
 impl ApiError {
@@ -58,7 +65,19 @@ impl ApiError {
     pub fn code(&self) -> Option<u64> {
         match self {
             Self::Server { code, .. } => Some(*code),
-            Self::NoAnswer(_) => None,
+            Self::NoAnswer(_) | Self::Forbidden { .. } => None,
+        }
+    }
+
+    /// Whether it may be otherwise in a moment: a server that is starting, a cluster without a leader, or with too few
+    /// servers to place a stream on.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NoAnswer(_) => true,
+            Self::Server { .. } => {
+                self.is(ErrorCode::CLUSTER_NOT_AVAILABLE) || self.is(ErrorCode::CLUSTER_NO_PEERS)
+            }
+            Self::Forbidden { .. } => false,
         }
     }
 
@@ -76,11 +95,18 @@ where
     T: Serialize + ?Sized,
     V: DeserializeOwned,
 {
-    match nats.jetstream().request(subject, payload).await {
-        Ok(Response::Ok(value)) => Ok(value),
-        Ok(Response::Err { error }) => {
-            Err(ApiError::Server { code: error.error_code().0, description: error.to_string() })
+    let whole = format!("$JS.API.{subject}");
+    let answer = nats.jetstream().request(subject, payload);
+    match nats.unless_forbidden(&whole, answer).await {
+        None => Err(ApiError::Forbidden { subject: whole }),
+        Some(Ok(Response::Ok(value))) => Ok(value),
+        Some(Ok(Response::Err { error })) => {
+            let (code, mut description) = (error.error_code(), error.to_string());
+            if code == ErrorCode::CLUSTER_NOT_AVAILABLE {
+                description.push_str("; too few servers of its cluster run");
+            }
+            Err(ApiError::Server { code: code.0, description })
         }
-        Err(error) => Err(ApiError::NoAnswer(error)),
+        Some(Err(error)) => Err(ApiError::NoAnswer(error)),
     }
 }

@@ -157,7 +157,7 @@ pub async fn may_move(
 ) -> Result<(), OwnedError> {
     let known = Known::in_force(nats, registry).await?;
     let cut = |hash: &str| hash.chars().take(REVISION_SHOWN).collect::<String>();
-    let in_force = registry.revision(&from.pipeline).await?;
+    let in_force = registry.revision(&from.pipeline).await?.map(|(revision, _)| revision);
     if let Some(revision) = &in_force {
         let (lane, hash, engine) = (from.clone(), cut(&revision.hash), revision.engine.clone());
         if known.untold.contains(from.pipeline.as_str()) {

@@ -95,6 +95,8 @@ pub enum Lost {
 pub enum PullEvent {
     /// A message.
     Message(Delivered),
+    /// The server is there and has nothing yet.
+    Alive,
     /// A request ended; that many messages did not come.
     Ended(usize),
     /// The pull is dead.
@@ -186,7 +188,8 @@ impl Pull {
         }
         let status = message.status.unwrap_or(StatusCode::OK);
         match status {
-            StatusCode::OK | StatusCode::IDLE_HEARTBEAT => None,
+            StatusCode::IDLE_HEARTBEAT => Some(PullEvent::Alive),
+            StatusCode::OK => None,
             StatusCode::NO_RESPONDERS => Some(PullEvent::Lost(Lost::NoResponders)),
             // A 409 says which in its description; the pending count is there only when the request merely ended.
             StatusCode::REQUEST_TERMINATED => {

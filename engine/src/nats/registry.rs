@@ -10,7 +10,8 @@ use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ApiError, Nats};
+use super::bucket::Bucket;
+use super::{ApiError, Nats, StoreError};
 use crate::model::{Name, SourceRef, Timestamp};
 
 /// Longest wait for records that are read all at once.
@@ -122,31 +123,62 @@ pub struct LaneChange {
 
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("the key-value bucket can't be {verb}")]
-pub struct RegistryError {
-    verb: &'static str,
-    #[source]
-    source: async_nats::Error,
+pub enum RegistryError {
+    /// It was asked for in vain.
+    #[error("the key-value bucket can't be read")]
+    Asked(#[source] ApiError),
+    /// It was not stored, or is not known to be.
+    #[error("the key-value bucket can't be written")]
+    Stored(#[source] StoreError),
+    /// Anything else, of which the client doesn't tell enough.
+    #[error("the key-value bucket can't be {verb}")]
+    Client {
+        /// What was tried.
+        verb: &'static str,
+        /// Why not.
+        #[source]
+        source: async_nats::Error,
+    },
 }
 
 impl RegistryError {
     /// What belongs to the bucket can't be read.
     pub fn unread(source: ApiError) -> Self {
-        read(source)
+        Self::Asked(source)
+    }
+
+    /// Why it was not stored, if that is what went wrong.
+    pub fn refusal(&self) -> Option<StoreError> {
+        match self {
+            Self::Stored(error) => Some(error.clone()),
+            Self::Asked(_) | Self::Client { .. } => None,
+        }
+    }
+
+    /// Whether it may be otherwise in a moment. Of what the client says that can't be known: it may.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Asked(error) => error.is_passing(),
+            Self::Stored(StoreError::Unknown | StoreError::NoStream) | Self::Client { .. } => true,
+            Self::Stored(
+                StoreError::WrongLast | StoreError::Forbidden | StoreError::TooLarge | StoreError::Refused(_),
+            ) => false,
+        }
     }
 }
 
 fn read(source: impl Into<async_nats::Error>) -> RegistryError {
-    RegistryError { verb: "read", source: source.into() }
+    RegistryError::Client { verb: "read", source: source.into() }
 }
 
 fn written(source: impl Into<async_nats::Error>) -> RegistryError {
-    RegistryError { verb: "written", source: source.into() }
+    RegistryError::Client { verb: "written", source: source.into() }
 }
 
 /// The bucket.
 #[derive(Clone)]
 pub struct Registry {
+    nats: Nats,
     store: kv::Store,
 }
 
@@ -155,50 +187,56 @@ impl Registry {
     pub async fn open(nats: &Nats) -> Result<Self, RegistryError> {
         let bucket = nats.prefix().registry();
         let store = nats.jetstream().get_key_value(bucket).await.map_err(read)?;
-        Ok(Self { store })
+        Ok(Self { nats: nats.clone(), store })
     }
 
-    async fn get<T: for<'de> Deserialize<'de>>(&self, key: String) -> Result<Option<T>, RegistryError> {
-        let bytes = self.store.get(key).await.map_err(read)?;
-        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(read)).transpose()
+    fn bucket(&self) -> Bucket {
+        Bucket::new(&self.nats, &self.nats.prefix().registry())
     }
 
-    async fn put<T: Serialize>(&self, key: String, value: &T) -> Result<(), RegistryError> {
+    async fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, RegistryError> {
+        let entry = self.bucket().get(key).await.map_err(RegistryError::Asked)?;
+        entry.map(|entry| serde_json::from_slice(&entry.body).map_err(read)).transpose()
+    }
+
+    async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), RegistryError> {
         let bytes = Bytes::from(serde_json::to_vec(value).map_err(written)?);
-        self.store.put(key, bytes).await.map(|_| ()).map_err(written)
+        self.bucket().put(key, bytes).await.map(|_| ()).map_err(RegistryError::Stored)
     }
 
     /// The floor of a pipeline, if one is kept.
     pub async fn floor(&self, pipeline: &Name) -> Result<Option<Floor>, RegistryError> {
-        self.get(format!("floor.{pipeline}")).await
+        self.get(&format!("floor.{pipeline}")).await
     }
 
     /// Keeps a floor.
     pub async fn put_floor(&self, pipeline: &Name, floor: &Floor) -> Result<(), RegistryError> {
-        self.put(format!("floor.{pipeline}"), floor).await
+        self.put(&format!("floor.{pipeline}"), floor).await
     }
 
     /// Puts a pipeline's file into force: the last writer is.
     pub async fn put_revision(&self, pipeline: &Name, revision: &Revision) -> Result<(), RegistryError> {
-        self.put(format!("revision.{pipeline}"), revision).await
+        self.put(&format!("revision.{pipeline}"), revision).await
     }
 
     /// The file that is in force, and the number of the record that says so: it grows each time that one is put into force.
     pub async fn revision(&self, pipeline: &Name) -> Result<Option<(Revision, u64)>, RegistryError> {
-        let entry = self.store.entry(format!("revision.{pipeline}")).await.map_err(read)?;
-        let entry = entry.filter(|entry| entry.operation == kv::Operation::Put);
-        let revision = entry.map(|entry| Ok((serde_json::from_slice(&entry.value)?, entry.revision)));
-        revision.transpose().map_err(|error: serde_json::Error| read(error))
+        let key = format!("revision.{pipeline}");
+        let Some(entry) = self.bucket().get(&key).await.map_err(RegistryError::Asked)? else {
+            return Ok(None);
+        };
+        let revision = serde_json::from_slice(&entry.body).map_err(read)?;
+        Ok(Some((revision, entry.sequence)))
     }
 
     /// Says that an engine doesn't take from the source any more because of the file that this record has put into force.
     pub async fn put_yielded(&self, pipeline: &Name, engine: &str, record: u64) -> Result<(), RegistryError> {
-        self.put(format!("yielded.{pipeline}.{engine}"), &record).await
+        self.put(&format!("yielded.{pipeline}.{engine}"), &record).await
     }
 
     /// The newest record that an engine has yielded to.
     pub async fn yielded(&self, pipeline: &Name, engine: &str) -> Result<Option<u64>, RegistryError> {
-        self.get(format!("yielded.{pipeline}.{engine}")).await
+        self.get(&format!("yielded.{pipeline}.{engine}")).await
     }
 
     /// Told whenever another file may have been put into force.
@@ -212,7 +250,7 @@ impl Registry {
 
     /// Renews an engine's sign of life.
     pub async fn renew(&self, pipeline: &Name, engine: &str, hash: &str) -> Result<(), RegistryError> {
-        self.put(format!("engine.{pipeline}.{engine}"), &hash).await
+        self.put(&format!("engine.{pipeline}.{engine}"), &hash).await
     }
 
     /// Takes an engine's sign of life away, and what it said about its modules.
@@ -323,7 +361,7 @@ impl Registry {
         pipeline: &str,
         subscription: &str,
     ) -> Result<Option<LaneRecord>, RegistryError> {
-        self.get(format!("lane.{pipeline}.{subscription}")).await
+        self.get(&format!("lane.{pipeline}.{subscription}")).await
     }
 
     /// Writes the record of a lane.
@@ -333,7 +371,7 @@ impl Registry {
         subscription: &str,
         record: &LaneRecord,
     ) -> Result<(), RegistryError> {
-        self.put(format!("lane.{pipeline}.{subscription}"), record).await
+        self.put(&format!("lane.{pipeline}.{subscription}"), record).await
     }
 
     /// Removes the record of a lane: it is active.
@@ -364,12 +402,12 @@ impl Registry {
 
     /// How often this message was started as a suspect.
     pub async fn suspect_starts(&self, message: &SourceRef) -> Result<u32, RegistryError> {
-        Ok(self.get(suspect_key(message)).await?.unwrap_or(0))
+        Ok(self.get(&suspect_key(message)).await?.unwrap_or(0))
     }
 
     /// Notes that it is being started for the `starts`th time.
     pub async fn put_suspect_starts(&self, message: &SourceRef, starts: u32) -> Result<(), RegistryError> {
-        self.put(suspect_key(message), &starts).await
+        self.put(&suspect_key(message), &starts).await
     }
 
     /// Forgets a suspect that was settled.

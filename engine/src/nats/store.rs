@@ -24,7 +24,7 @@ pub enum StoreError {
     #[error("the server did not say whether it stored the message")]
     Unknown,
     /// The account may not publish there.
-    #[error("the NATS account has no permission to publish there; grant it, or change the subject")]
+    #[error("the NATS user has no permission to publish there; grant it, or change the subject")]
     Forbidden,
     /// No stream takes the subject, or nobody answers for it.
     #[error("no stream takes messages on this subject")]
@@ -67,6 +67,25 @@ struct AckError {
     description: String,
 }
 
+/// What JetStream says when it refuses to store, with what mends it where that is known.
+fn refusal(code: ErrorCode, description: &str) -> String {
+    let mend = match code {
+        ErrorCode::INSUFFICIENT_RESOURCES | ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
+            "; the server's store is full: raise max_file_store (and see that its disk has room), or take something out of its streams"
+        }
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
+            "; the account's store is full: raise its limit of JetStream, or take something out of its streams"
+        }
+        ErrorCode::STREAM_STORE_FAILED => {
+            "; the stream is full: raise its limits with `nats stream edit`, or take something out of it"
+        }
+        ErrorCode::STREAM_SEALED => "; the stream is sealed and can't be opened again",
+        ErrorCode::CLUSTER_NOT_AVAILABLE => "; too few servers of the cluster run",
+        _ => "",
+    };
+    format!("{description} ({}){mend}", code.0)
+}
+
 /// Names and values as a header map.
 pub(super) fn header_map(headers: Vec<(String, String)>) -> HeaderMap {
     let mut map = HeaderMap::new();
@@ -104,16 +123,11 @@ impl Nats {
             return Err(StoreError::TooLarge);
         }
         let request = async_nats::client::Request::new().payload(body).headers(header_map(headers));
-        // The server says so beside the request, which goes without an answer.
-        let mut forbidden = self.forbidden();
-        let forbidden = async { while forbidden.recv().await.is_ok_and(|refused| refused != subject) {} };
-        let answer = tokio::select! {
-            answer = self.client().send_request(subject.clone(), request) => answer,
-            () = forbidden => return Err(StoreError::Forbidden),
-        };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
+        let answer = self.client().send_request(subject.clone(), request);
+        let answer = match self.unless_forbidden(&subject, answer).await {
+            None => return Err(StoreError::Forbidden),
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
                 return Err(match error.kind() {
                     RequestErrorKind::NoResponders => StoreError::NoStream,
                     RequestErrorKind::MaxPayloadExceeded => StoreError::TooLarge,
@@ -131,7 +145,7 @@ impl Nats {
                 ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
                     StoreError::TooLarge
                 }
-                ErrorCode(code) => StoreError::Refused(format!("{} ({code})", error.description)),
+                code => StoreError::Refused(refusal(code, &error.description)),
             }),
         }
     }

@@ -47,6 +47,16 @@ pub enum StreamsError {
     },
 }
 
+impl StreamsError {
+    /// Whether it may be otherwise in a moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => source.is_passing(),
+            Self::Bucket { .. } | Self::Unfit { .. } => false,
+        }
+    }
+}
+
 /// What the engine needs to know of a source stream.
 #[derive(Clone, Debug)]
 pub struct SourceStream {
@@ -83,7 +93,7 @@ pub enum Retention {
 
 impl Nats {
     /// The configuration and state of a stream; `None` if there is none.
-    async fn stream_info(
+    pub(super) async fn stream_info(
         &self,
         stream: &str,
     ) -> Result<Option<async_nats::jetstream::stream::Info>, StreamsError> {
@@ -147,6 +157,15 @@ impl Nats {
         self.ensure_bucket().await
     }
 
+    /// Whether the key-value bucket can be read, as far as that depends on JetStream: asked of its stream's leader, because
+    /// what a cluster without one still answers means nothing. A bucket that is not there can be asked for.
+    pub async fn answers(&self) -> Result<(), ApiError> {
+        match self.at(&self.prefix().registry_stream(), 1).await {
+            Err(error) if error.is_passing() || error.code().is_none() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Makes the default source stream if it is missing.
     pub async fn ensure_events_stream(&self) -> Result<(), StreamsError> {
         let config = Config {
@@ -190,8 +209,8 @@ impl Nats {
     }
 
     pub(super) async fn ensure_bucket(&self) -> Result<(), StreamsError> {
-        let bucket = self.prefix().registry();
-        if self.jetstream().get_key_value(&bucket).await.is_ok() {
+        let (bucket, stream) = (self.prefix().registry(), self.prefix().registry_stream());
+        if self.stream_info(&stream).await?.is_some() {
             return Ok(());
         }
         let config = kv::Config {
@@ -202,7 +221,8 @@ impl Nats {
         };
         match self.jetstream().create_key_value(config).await {
             Ok(_) => Ok(()),
-            Err(_) if self.jetstream().get_key_value(&bucket).await.is_ok() => Ok(()),
+            // Somebody else was quicker, or nobody answers: then the question says so.
+            Err(_) if self.stream_info(&stream).await?.is_some() => Ok(()),
             Err(source) => Err(StreamsError::Bucket { bucket, source: source.into() }),
         }
     }

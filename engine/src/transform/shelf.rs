@@ -7,11 +7,10 @@ use std::io::{self, Read};
 use std::path::{Component as Part, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::TempDir;
 use wasmtime::component::Component;
 use wasmtime::{Cache, CacheConfig, Engine};
 
-use super::trust;
+use super::trust::{self, Passing};
 
 /// How often a folder is removed that somebody may just be writing into.
 const CLEAR_ATTEMPTS: usize = 3;
@@ -32,14 +31,17 @@ pub(super) struct Shelf {
     /// Whoever holds it may lay something on the shelf.
     turn: Mutex<()>,
     /// Removed with the shelf. None: somebody else does that.
-    folder: Option<TempDir>,
+    folder: Option<Passing>,
 }
 
 impl Shelf {
     /// A shelf in a new folder for this user alone.
     pub(super) fn new() -> io::Result<Self> {
-        let folder = trust::passing_folder()?;
-        let cache = cache(folder.path()).map_err(io::Error::other)?;
+        trust::sweep();
+        let folder = Passing::new()?;
+        let inner = folder.path().join("shelf");
+        trust::make(&inner).map_err(io::Error::other)?;
+        let cache = cache(&inner).map_err(io::Error::other)?;
         Ok(Self { cache, turn: Mutex::default(), folder: Some(folder) })
     }
 

@@ -1,7 +1,7 @@
 //! Whether a folder belongs to this engine's user alone. Loading native code from it is as good as running a program
 //! from it.
 
-use std::fs::{DirBuilder, Metadata, Permissions};
+use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -53,11 +53,66 @@ pub(super) fn new_folder(prefix: &str, within: &Path) -> io::Result<TempDir> {
     tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(within)
 }
 
-/// The same in the system's place for what doesn't last.
-pub(super) fn passing_folder() -> io::Result<TempDir> {
-    let passing = new_folder("hookmill-", &std::env::temp_dir())?;
-    folder(passing.path()).map_err(io::Error::other)?;
-    Ok(passing)
+/// A new folder in the system's place for what doesn't last. Locked as long as it is in use, so that [`sweep`] knows when
+/// whoever made it has died.
+#[derive(Debug)]
+pub(super) struct Passing {
+    folder: TempDir,
+    // Closed, and by that unlocked, by the kernel whatever becomes of the process.
+    _lock: File,
+}
+
+/// How the names of passing folders begin.
+const PASSING: &str = "hookmill-";
+
+/// The file in a passing folder that is locked.
+const LOCK: &str = "in-use.lock";
+
+impl Passing {
+    /// A new one, for this user alone.
+    pub(super) fn new() -> io::Result<Self> {
+        Self::within(&std::env::temp_dir())
+    }
+
+    fn within(place: &Path) -> io::Result<Self> {
+        let passing = new_folder(PASSING, place)?;
+        folder(passing.path()).map_err(io::Error::other)?;
+        // Locked before it has its name: a lock that can be taken says that nobody uses the folder any more.
+        let draft = passing.path().join(".lock");
+        let lock = File::create_new(&draft)?;
+        lock.lock()?;
+        std::fs::rename(&draft, passing.path().join(LOCK))?;
+        Ok(Self { folder: passing, _lock: lock })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the passing folders of processes that were killed. What has no lock, or isn't this user's alone, is left where
+/// it is: it may be somebody else's.
+pub(super) fn sweep() {
+    sweep_in(&std::env::temp_dir());
+}
+
+fn sweep_in(place: &Path) {
+    let Ok(entries) = std::fs::read_dir(place) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PASSING) || folder(&path).is_err() {
+            continue;
+        }
+        let lock = path.join(LOCK);
+        let unused = file(&lock).is_ok() && File::open(&lock).is_ok_and(|lock| lock.try_lock().is_ok());
+        if unused {
+            match std::fs::remove_dir_all(&path) {
+                Ok(()) => tracing::debug!(folder = %path.display(), "folder of a killed process removed"),
+                Err(error) => tracing::debug!(folder = %path.display(), %error, "it can't be removed"),
+            }
+        }
+    }
 }
 
 /// Looks at a folder and at everything above it.
@@ -149,6 +204,34 @@ mod tests {
         make(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         assert!(make(&path).is_ok(), "a second time");
+    }
+
+    #[test]
+    fn folders_of_the_dead_are_swept_and_nobody_elses() {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path();
+        let alive = Passing::within(place).unwrap();
+        let dead = |mode_of_folder| {
+            let Passing { folder, _lock } = Passing::within(place).unwrap();
+            let path = folder.keep();
+            write(path.join("left-behind"), "").unwrap();
+            mode(&path, mode_of_folder);
+            path
+        };
+        let (dead, open_to_others) = (dead(0o700), dead(0o770));
+        let unlocked = place.join("hookmill-nobody-knows");
+        make(&unlocked).unwrap();
+        let link = place.join("hookmill-link");
+        symlink(&dead, &link).unwrap();
+        sweep_in(place);
+        assert!(!dead.exists());
+        for left in [alive.path(), &open_to_others, &unlocked] {
+            assert!(left.exists(), "{}", left.display());
+        }
+        assert!(std::fs::symlink_metadata(&link).is_ok());
+        let path = alive.path().to_owned();
+        drop(alive);
+        assert!(!path.exists(), "removed by whoever lives to do it");
     }
 
     #[test]

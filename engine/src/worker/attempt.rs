@@ -12,7 +12,7 @@ use super::Engine;
 use super::held::Hold;
 use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
-use super::storing::{Put, Stopped, delete_lease, forms};
+use super::storing::{Put, Stopped, forms};
 use crate::lane::Tried;
 use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
@@ -369,7 +369,7 @@ impl Engine {
     /// The end is stored: the lease goes, then what is held is acknowledged.
     async fn finish(&self, ticket: Ticket, lease: Option<u64>) {
         if let Some(sequence) = lease {
-            delete_lease(&self.nats, &self.nats.prefix().retries(), sequence).await;
+            self.storing.delete_lease(sequence).await;
         }
         ticket.settle().await;
     }
@@ -391,7 +391,7 @@ impl Engine {
                 Put::Stopped => return,
                 Put::Elsewhere | Put::TooLarge | Put::Full => sequence,
             };
-            holds.push(Hold::lease(&self.holds, self.nats.clone(), self.nats.prefix().retries(), sequence));
+            holds.push(Hold::lease(&self.holds, self.storing.clone(), sequence));
         }
         let Some(hold) = holds.pop() else {
             tracing::error!(delivery_id = %task.delivery_id, lane = %lane.subscription.name, "a split is held by nothing");

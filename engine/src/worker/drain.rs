@@ -177,7 +177,7 @@ impl Engine {
                     let engine = self.clone();
                     self.spawn(engine.take_drained(lane.clone(), delivered, slot));
                 }
-                PullEvent::Ended(_) => {}
+                PullEvent::Alive | PullEvent::Ended(_) => {}
                 PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
             }
         }
@@ -392,7 +392,7 @@ impl Engine {
                         let task = self.clone().take_task(pipeline.clone(), delivered, permits.pop());
                         self.spawn(task);
                     }
-                    PullEvent::Ended(_) => {}
+                    PullEvent::Alive | PullEvent::Ended(_) => {}
                     PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
                 }
             }
@@ -416,7 +416,7 @@ async fn some(pull: &mut Pull, most: usize) -> Result<Vec<Delivered>, String> {
     while pull.asked() > 0 {
         match pull.next().await {
             PullEvent::Message(delivered) => taken.push(delivered),
-            PullEvent::Ended(_) => {}
+            PullEvent::Alive | PullEvent::Ended(_) => {}
             PullEvent::Lost(lost) => return Err(format!("{lost:?}")),
         }
     }

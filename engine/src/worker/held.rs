@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use crate::nats::{Acker, Nats};
+use super::storing::Storing;
+use crate::nats::Acker;
 
 /// How often the server is told that a held message is still being worked on (`ack_wait` is 10 s).
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(3);
@@ -44,12 +45,10 @@ impl Holds {
 }
 
 /// What is to be done when everything is settled.
-#[expect(clippy::large_enum_variant, reason = "leases are rare, messages are not")]
 enum Release {
     Message(Acker),
     Lease {
-        nats: Nats,
-        stream: String,
+        storing: Arc<Storing>,
         sequence: AtomicU64,
     },
     #[cfg(test)]
@@ -91,9 +90,9 @@ impl Hold {
     }
 
     /// Holds by a stored lease, which is deleted when everything is settled.
-    pub fn lease(holds: &Arc<Holds>, nats: Nats, stream: String, sequence: u64) -> Self {
+    pub fn lease(holds: &Arc<Holds>, storing: Arc<Storing>, sequence: u64) -> Self {
         let id = holds.next.fetch_add(1, Ordering::Relaxed);
-        Self::new(holds, id, Release::Lease { nats, stream, sequence: AtomicU64::new(sequence) }, None)
+        Self::new(holds, id, Release::Lease { storing, sequence: AtomicU64::new(sequence) }, None)
     }
 
     /// Holds nothing.
@@ -154,8 +153,8 @@ impl Hold {
         }
         match &self.inner.release {
             Release::Message(acker) => acker.ack().await,
-            Release::Lease { nats, stream, sequence } => {
-                super::storing::delete_lease(nats, stream, sequence.load(Ordering::Acquire)).await;
+            Release::Lease { storing, sequence } => {
+                storing.delete_lease(sequence.load(Ordering::Acquire)).await;
             }
             #[cfg(test)]
             Release::Nothing => {}

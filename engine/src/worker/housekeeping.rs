@@ -33,6 +33,10 @@ impl Engine {
         }));
         let engine = self.clone();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            engine.storing.look_into_it().await;
+        }));
+        let engine = self.clone();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             let mut blind = HashSet::new();
             loop {
                 engine.count().await;

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, Either};
 use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::gate::Trouble;
 use super::health::Part;
 use super::held::Hold;
 use super::revision::{Force, overruled};
@@ -38,6 +39,7 @@ impl Engine {
         let Some(force) = self.forces.get(&pipeline.name) else { return };
         let (mut force, now) = (force.subscribe(), force.subscribe());
         let mut pause = PAUSE.0;
+        let mut lost_before = false;
         if self.unless_stopped(self.others_yield(pipeline)).await.is_none() {
             return;
         }
@@ -50,7 +52,7 @@ impl Engine {
                 None => return,
                 Some(Ok(place)) => place,
                 Some(Err(error)) => {
-                    self.health.set(Part::Source(&pipeline.name), Some(error.to_string()));
+                    self.health.set(Part::Source(&pipeline.name), Some(chain(&error)));
                     tracing::warn!(pipeline = %pipeline.name, error = chain(&error), "source not ready, trying again");
                     self.pause(&mut pause).await;
                     continue;
@@ -79,7 +81,7 @@ impl Engine {
                 }
             };
             let part = Part::Source(&pipeline.name);
-            let pump = self.pump(taking, part, |delivered, permit| {
+            let pump = self.pump(taking, (part, lost_before), |delivered, permit| {
                 if *now.borrow() != Force::Ours {
                     // For an engine that has the file in force.
                     return self.spawn(async move { delivered.acker.nak().await });
@@ -97,6 +99,7 @@ impl Engine {
             };
             let Some(lost) = lost else { return };
             taking.give_up();
+            lost_before = true;
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
             self.pause(&mut pause).await;
@@ -113,6 +116,7 @@ impl Engine {
     async fn take_what_is_due(self: &Arc<Self>, pipeline: &Arc<Pipeline>, taking: &mut Taking) {
         let stream = self.nats.prefix().retries();
         let part = Part::Due(&pipeline.name);
+        let mut lost_before = false;
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
             let filter = self.nats.prefix().due_all(&pipeline.name);
@@ -121,7 +125,7 @@ impl Engine {
                 None => return,
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
-                    self.health.set(part, Some(error.to_string()));
+                    self.health.set(part, Some(chain(&error)));
                     self.pause(&mut pause).await;
                     continue;
                 }
@@ -131,12 +135,13 @@ impl Engine {
                 continue;
             }
             pause = PAUSE.0;
-            let pump = self.pump(taking, part, |delivered, permit| {
+            let pump = self.pump(taking, (part, lost_before), |delivered, permit| {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.spawn(engine.take_task(pipeline, delivered, Some(permit)));
             });
             let Some(lost) = pump.await else { return };
             taking.give_up();
+            lost_before = true;
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull of due tasks lost, building it anew");
             self.pause(&mut pause).await;
@@ -356,6 +361,7 @@ impl Engine {
     pub(super) async fn suspect(&self, message: &SourceRef) -> Suspect {
         let Some(turn) = self.unless_stopped(self.suspects.turn()).await else { return Suspect::Stopped };
         let mut pause = PAUSE.0;
+        let mut stuck = None;
         // Read once: a count that was written but not acknowledged must not be counted again.
         let mut known: Option<u32> = None;
         loop {
@@ -374,7 +380,15 @@ impl Engine {
                 Some(Ok(starts)) if starts >= SUSPECT_STARTS_MAX => return Suspect::Killer,
                 Some(Ok(_)) => return Suspect::Turn(turn),
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a suspect can't be noted yet");
+                    // Other messages would be taken and held as this one is, as far as anybody could tell.
+                    let trouble = Trouble {
+                        what: "a suspect can't be noted",
+                        stream: self.nats.prefix().registry_stream(),
+                        subject: None,
+                        why: chain(&error),
+                        store: error.refusal(),
+                    };
+                    stuck.get_or_insert_with(|| self.storing.gate.stick(trouble));
                     self.pause(&mut pause).await;
                 }
             }

@@ -100,6 +100,18 @@ pub enum StartError {
     Source(#[from] crate::source::SourceError),
 }
 
+impl StartError {
+    /// Whether it may be otherwise in a moment: JetStream does not answer yet.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Streams(error) => error.is_passing(),
+            Self::Registry(error) => error.is_passing(),
+            Self::Uses(error) => matches!(error, StoreError::Unknown | StoreError::NoStream),
+            Self::Source(error) => error.is_passing(),
+        }
+    }
+}
+
 /// A running engine.
 pub struct Engine {
     /// Tells this engine from others, also from its own earlier runs.
@@ -109,7 +121,7 @@ pub struct Engine {
     modules: Modules,
     pipelines: Vec<Arc<Pipeline>>,
     lanes: Lanes,
-    storing: Storing,
+    storing: Arc<Storing>,
     holds: Arc<Holds>,
     running: Running,
     /// What draining lanes have of the room of all sources together.
@@ -209,7 +221,7 @@ impl Engine {
         let cut_off = CancellationToken::new();
         Arc::new(Self {
             id: format!("{:016x}", rand::random::<u64>()),
-            storing: Storing::new(nats.clone(), cut_off.clone()),
+            storing: Arc::new(Storing::new(nats.clone(), cut_off.clone())),
             modules: Modules::look(&nats),
             nats,
             registry,

@@ -6,14 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, Stuck};
+use super::gate::{Gate, Stuck, Trouble};
 use crate::model::{Fault, Reason, SourceRef, Task, Timestamp, Work};
 use crate::nats::tasks::{self, Death};
-use crate::nats::{NO_STREAM, Nats, StoreError, Stored};
+use crate::nats::{ApiError, NO_STREAM, Nats, Prefix, StoreError, Stored};
 
 /// Pause after a refusal, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often it is looked into why something is stuck.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Stores tasks for one engine.
 pub struct Storing {
@@ -45,20 +48,39 @@ pub enum Put {
 struct Patience<'s> {
     storing: &'s Storing,
     what: &'static str,
+    stream: String,
+    /// None: it reads.
+    subject: Option<String>,
     stuck: Option<Stuck<'s>>,
     pause: Duration,
 }
 
+/// Why it has to be tried again.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Asked(#[from] ApiError),
+}
+
 impl Patience<'_> {
     /// Something refused: pauses. False: the engine stops.
-    async fn refused(&mut self, why: String) -> bool {
-        if self.stuck.is_none() {
-            tracing::warn!(
-                what = self.what,
-                why,
-                "can't reach or write a stream, intake stops until it is mended"
-            );
-            self.stuck = Some(self.storing.gate.stick(format!("{}: {why}", self.what)));
+    async fn refused(&mut self, why: impl Into<Refusal>) -> bool {
+        let why = why.into();
+        let trouble = Trouble {
+            what: self.what,
+            stream: self.stream.clone(),
+            subject: self.subject.clone(),
+            why: why.to_string(),
+            store: match why {
+                Refusal::Store(error) => Some(error),
+                Refusal::Asked(_) => None,
+            },
+        };
+        match &self.stuck {
+            Some(stuck) => stuck.still(trouble),
+            None => self.stuck = Some(self.storing.gate.stick(trouble)),
         }
         tokio::select! {
             () = tokio::time::sleep(self.pause) => {}
@@ -75,8 +97,19 @@ impl Storing {
         Self { nats, gate: Gate::default(), cut_off }
     }
 
-    fn patience(&self, what: &'static str) -> Patience<'_> {
-        Patience { storing: self, what, stuck: None, pause: PAUSE_MIN }
+    fn patience(&self, what: &'static str, stream: String, subject: Option<String>) -> Patience<'_> {
+        Patience { storing: self, what, stream, subject, stuck: None, pause: PAUSE_MIN }
+    }
+
+    /// While something is stuck: looks once a second why, so that people are told what to mend.
+    pub async fn look_into_it(&self) {
+        loop {
+            self.gate.closed().await;
+            let Some(trouble) = self.gate.first() else { continue };
+            let seen = self.nats.diagnose(&trouble.stream, trouble.subject.as_deref()).await;
+            self.gate.find(what_to_mend(&trouble, seen, self.nats.prefix()));
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Stores a wait for `task`, due at `due`; `replaces` is the sequence of an own wait (a lease) that it replaces.
@@ -87,11 +120,11 @@ impl Storing {
         headers.push((tasks::SCHEDULE.to_owned(), format!("@at {due}")));
         headers.push(("Nats-Schedule-Target".to_owned(), target));
         let mut expected = replaces.unwrap_or(0);
-        let mut patience = self.patience("a wait can't be stored");
+        let mut patience = self.patience("a wait can't be stored", prefix.retries(), Some(subject.clone()));
         loop {
             let mut headers = headers.clone();
             headers.push(("Nats-Expected-Last-Subject-Sequence".to_owned(), expected.to_string()));
-            let refused = match self.nats.store(subject.clone(), headers, body.clone()).await {
+            let refused: Refusal = match self.nats.store(subject.clone(), headers, body.clone()).await {
                 Ok(sequence) => return Put::Stored(sequence),
                 Err(StoreError::TooLarge) => return Put::TooLarge,
                 // Another message is there, or nobody knows: the leader says which.
@@ -102,21 +135,21 @@ impl Storing {
                             expected = 0;
                             continue;
                         }
-                        Ok(None) => StoreError::Unknown.to_string(),
+                        Ok(None) => StoreError::Unknown.into(),
                         Ok(Some(there)) => match compare(&there, task, replaces) {
                             Found::Replaceable if expected != there.sequence => {
                                 expected = there.sequence;
                                 continue;
                             }
-                            Found::Replaceable => StoreError::Unknown.to_string(),
+                            Found::Replaceable => StoreError::Unknown.into(),
                             Found::Same => return Put::Stored(there.sequence),
                             Found::Other => return Put::Elsewhere,
                         },
-                        Err(error) => error.to_string(),
+                        Err(error) => error.into(),
                     }
                 }
                 Err(error @ (StoreError::NoStream | StoreError::Forbidden | StoreError::Refused(_))) => {
-                    error.to_string()
+                    error.into()
                 }
             };
             if !patience.refused(refused).await {
@@ -129,13 +162,14 @@ impl Storing {
     pub async fn lane(&self, pipeline: &str, subscription: &str, message: tasks::Encoded) -> Put {
         let subject = self.nats.prefix().lane(pipeline, subscription);
         let (headers, body) = message;
-        let mut patience = self.patience("a lane can't be written");
+        let stream = self.nats.prefix().lanes();
+        let mut patience = self.patience("a lane can't be written", stream, Some(subject.clone()));
         loop {
             let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
                 Ok(sequence) => return Put::Stored(sequence),
                 Err(StoreError::TooLarge) => return Put::TooLarge,
                 Err(StoreError::Refused(_)) if self.lane_is_full(&subject).await => return Put::Full,
-                Err(error) => error.to_string(),
+                Err(error) => error,
             };
             if !patience.refused(refused).await {
                 return Put::Stopped;
@@ -182,12 +216,13 @@ impl Storing {
         body: Bytes,
         last: bool,
     ) -> Put {
-        let mut patience = self.patience("a dead letter can't be stored");
+        let stream = self.nats.prefix().dlq();
+        let mut patience = self.patience("a dead letter can't be stored", stream, Some(subject.clone()));
         loop {
             let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
                 Ok(sequence) => return Put::Stored(sequence),
                 Err(StoreError::TooLarge) if !last => return Put::TooLarge,
-                Err(error) => error.to_string(),
+                Err(error) => error,
             };
             if !patience.refused(refused).await {
                 return Put::Stopped;
@@ -214,15 +249,28 @@ impl Storing {
         }
     }
 
+    /// Deletes a lease, again and again until the server says that it is gone, or the engine stops. If it fires first, that
+    /// is a repeat.
+    pub async fn delete_lease(&self, sequence: u64) {
+        let stream = self.nats.prefix().retries();
+        let mut patience = self.patience("a lease can't be deleted", stream.clone(), None);
+        while let Err(error) = self.nats.delete(&stream, sequence).await {
+            if !patience.refused(error).await {
+                return;
+            }
+        }
+    }
+
     /// A message as its stream still has it. `Err`: the engine stops.
     pub async fn still_there(&self, source: &SourceRef) -> Result<Option<Stored>, Stopped> {
-        let mut patience = self.patience("a source message can't be read");
+        let stream = source.stream.to_string();
+        let mut patience = self.patience("a source message can't be read", stream, None);
         loop {
             match self.nats.at(&source.stream, source.sequence).await {
                 Ok(stored) => return Ok(stored.filter(|stored| stored.time == source.time)),
                 Err(error) if error.code().is_some_and(|code| code == NO_STREAM) => return Ok(None),
                 Err(error) => {
-                    if !patience.refused(error.to_string()).await {
+                    if !patience.refused(error).await {
                         return Err(Stopped);
                     }
                 }
@@ -234,7 +282,7 @@ impl Storing {
     pub async fn waits_already(&self, task: &Task) -> Option<bool> {
         let prefix = self.nats.prefix();
         let subject = prefix.wait(task);
-        let mut patience = self.patience("a wait can't be read");
+        let mut patience = self.patience("a wait can't be read", prefix.retries(), None);
         loop {
             match self.nats.last_on(&prefix.retries(), &subject).await {
                 Ok(there) => {
@@ -242,12 +290,32 @@ impl Storing {
                     return Some(standing.is_some_and(|(generation, _)| generation >= task.generation));
                 }
                 Err(error) => {
-                    if !patience.refused(error.to_string()).await {
+                    if !patience.refused(error).await {
                         return None;
                     }
                 }
             }
         }
+    }
+}
+
+/// What there is to say where a server neither stores nor refuses.
+const SILENT: &str = "its server does not say why: its disk may be full or broken, see its log; once there is room, \
+                      start it again (a stream that could not be written stays so until then)";
+
+/// What to mend, by what was refused and what a look at the stream has shown.
+fn what_to_mend(trouble: &Trouble, seen: Option<String>, prefix: &Prefix) -> Option<String> {
+    match &trouble.store {
+        Some(StoreError::Forbidden) => {
+            let [wait, _] = prefix.retries_subjects();
+            let (lane, dlq, bucket) = (prefix.lanes_subjects(), prefix.dlq_subjects(), prefix.registry());
+            Some(format!("an engine has to publish on {wait}, {lane}, {dlq} and $KV.{bucket}.>"))
+        }
+        Some(StoreError::Unknown) => seen.or_else(|| Some(SILENT.to_owned())),
+        Some(
+            StoreError::WrongLast | StoreError::NoStream | StoreError::TooLarge | StoreError::Refused(_),
+        )
+        | None => seen,
     }
 }
 
@@ -283,14 +351,4 @@ pub fn forms(task: &Task) -> impl Iterator<Item = Task> {
     let modules = smallest.modules.last().cloned().into_iter().collect();
     let bare = Task { last: None, modules, ..smallest };
     std::iter::once(task.clone()).chain(earlier).chain(std::iter::once(bare))
-}
-
-/// Deletes a lease, again and again until the server says that it is gone. If it fires first, that is a repeat.
-pub async fn delete_lease(nats: &Nats, stream: &str, sequence: u64) {
-    let mut pause = Duration::from_millis(50);
-    while let Err(error) = nats.delete(stream, sequence).await {
-        tracing::debug!(%error, "a lease can't be deleted yet");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
-    }
 }

@@ -81,15 +81,23 @@ impl Taking {
 impl Engine {
     /// Pulls into the room that there is until the pull is lost (`Some`) or the engine stops (`None`). Never asks for more than
     /// there is room for: what lies in a client's buffer is held by nobody and would come again.
+    ///
+    /// A pull that is out is taken for one that works, unless one was lost just now: then something has to be heard first.
     pub(super) async fn pump(
         &self,
         taking: &mut Taking,
-        part: Part<'_>,
+        (part, lost_before): (Part<'_>, bool),
         mut take: impl FnMut(Delivered, OwnedSemaphorePermit),
     ) -> Option<Lost> {
         let Taking { room, reserved, pull: Some(pull), .. } = taking else { return Some(Lost::Closed) };
-        if pull.asked() > 0 {
-            self.health.set(part, None);
+        let mut works = false;
+        let mut set_works = || {
+            if !std::mem::replace(&mut works, true) {
+                self.health.set(part, None);
+            }
+        };
+        if pull.asked() > 0 && !lost_before {
+            set_works();
         }
         loop {
             let asked = pull.asked();
@@ -101,7 +109,9 @@ impl Engine {
                     if !pull.ask(more).await {
                         return Some(Lost::Closed);
                     }
-                    self.health.set(part, None);
+                    if !lost_before {
+                        set_works();
+                    }
                 }
             }
             if pull.asked() == 0 {
@@ -129,9 +139,10 @@ impl Engine {
                     };
                     take(delivered, permit);
                 }
-                PullEvent::Ended(_) => {}
+                PullEvent::Alive | PullEvent::Ended(_) => {}
                 PullEvent::Lost(lost) => return Some(lost),
             }
+            set_works();
         }
     }
 

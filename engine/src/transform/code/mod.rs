@@ -21,7 +21,7 @@ use super::compile::{Facts, Made};
 use super::errors::HostError;
 use super::settings::{Cache, CacheFolder};
 use super::shelf::{self, Shelf};
-use super::trust::{self, Distrust};
+use super::trust::{self, Distrust, Passing};
 use crate::model::Timestamp;
 
 /// How the names of files of native code end.
@@ -49,11 +49,29 @@ pub(super) struct Codes {
 /// A folder in which a module is compiled. What is in it doesn't count yet; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Draft {
-    folder: TempDir,
+    folder: Place,
     /// What the compiler has made.
     file: File,
     /// Whether it stands in the folder where native code is kept.
     may_stay: bool,
+}
+
+/// Where a draft stands; removed when dropped.
+#[derive(Debug)]
+enum Place {
+    /// Where native code is kept, or in a test.
+    Kept(TempDir),
+    /// Where nothing lasts.
+    Passing(Passing),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(folder) => folder.path(),
+            Self::Passing(folder) => folder.path(),
+        }
+    }
 }
 
 /// Why native code can't be loaded.
@@ -83,7 +101,7 @@ impl From<wasmtime::Error> for Unloaded {
 }
 
 impl Draft {
-    fn new(folder: TempDir, may_stay: bool) -> io::Result<Self> {
+    fn new(folder: Place, may_stay: bool) -> io::Result<Self> {
         let mut new = OpenOptions::new();
         let file = new.read(true).write(true).create_new(true).mode(0o600).open(folder.path().join(MADE))?;
         let draft = Self { folder, file, may_stay };
@@ -200,12 +218,12 @@ impl Codes {
     /// A new place for native code.
     pub(super) fn draft(&self) -> io::Result<Draft> {
         if let Some(folder) = self.trusted() {
-            match trust::new_folder(DRAFT, folder).and_then(|folder| Draft::new(folder, true)) {
+            match trust::new_folder(DRAFT, folder).and_then(|folder| Draft::new(Place::Kept(folder), true)) {
                 Ok(draft) => return Ok(draft),
                 Err(error) => distrusted(folder, &error.into()),
             }
         }
-        Draft::new(trust::passing_folder()?, false)
+        Draft::new(Place::Passing(Passing::new()?), false)
     }
 
     /// Loads what the compiler has written to `draft`, and keeps it if there is a folder for that.
