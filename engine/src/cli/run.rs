@@ -10,11 +10,11 @@ use super::output::chain;
 use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
+use crate::config;
 use crate::nats::Modules;
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
 use crate::worker::{Engine, Limits};
-use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
@@ -25,6 +25,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let process = assemble::process(global)?;
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
+    let client = assemble::client(&process, args.egress_allow)?;
     let loaded = config::load(&args.paths.paths);
     // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
     let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
@@ -53,10 +54,6 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
             () = signals.next() => return Ok(()),
         }
     };
-    let mut allow = process.egress.allow.clone();
-    allow.extend(args.egress_allow);
-    let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
-    let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
     let engine = tokio::select! {

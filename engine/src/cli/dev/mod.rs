@@ -18,7 +18,6 @@ use super::serving::{Serving, Taken};
 use super::steps::{Source, Strictness};
 use super::{Failure, assemble};
 use crate::config::{self, Process};
-use crate::egress;
 use crate::model::{Filtered, Next, Timestamp};
 use crate::nats::{Modules, Nats};
 use crate::server::Current;
@@ -130,10 +129,8 @@ async fn start(
     prepared: assemble::Prepared,
     onlooker: Option<Onlooker>,
 ) -> Result<Arc<Engine>, Failure> {
-    let mut allow = process.egress.allow.clone();
-    allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse::<ipnet::IpNet>().ok()));
-    let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
-    let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
+    let loopback = ["127.0.0.0/8", "::1"].iter().filter_map(|net| net.parse().ok());
+    let client = assemble::client(process, loopback.collect())?;
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
     let pipelines = prepared.pipelines(nats, &client);
     let engine = Engine::start(nats.clone(), pipelines, limits, onlooker).await;

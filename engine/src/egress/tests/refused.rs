@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::support::Recorder;
-use super::{Call, Client, ClientSettings, Error, Resolve, TIMEOUT, check_url, uri};
+use super::{Call, Client, ClientSettings, Error, Policy, Resolve, TIMEOUT, check_url, uri};
 
 /// A resolver at its most obliging: whatever could be read as an inner name or address leads inside, all else is public.
 struct Obliging;
@@ -168,7 +168,7 @@ async fn no_spelling_of_an_inner_address_is_reached() {
     assert!(HOSTS.len() >= 100);
     let dial = Arc::new(Recorder::default());
     let client = Client::with(ClientSettings::default(), Arc::new(Obliging), dial.clone()).unwrap();
-    let pool = client.pool(&[], TIMEOUT);
+    let pool = client.pool(&Policy::default(), TIMEOUT);
     let mut reached = Vec::new();
     for host in HOSTS {
         for scheme in ["https", "http"] {
@@ -191,7 +191,7 @@ async fn the_same_client_does_dial_a_public_host() {
     let client = Client::with(ClientSettings::default(), Arc::new(Obliging), dial.clone()).unwrap();
     let uri = uri(&check_url("https://example.com/").unwrap()).unwrap();
     let call = Call { uri, headers: http::HeaderMap::new(), body: bytes::Bytes::new() };
-    let error = client.pool(&[], TIMEOUT).post(call, &|| None).await.unwrap_err();
+    let error = client.pool(&Policy::default(), TIMEOUT).post(call, &|| None).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error}");
     assert_eq!(dial.dialed(), ["93.184.216.34:443".parse().unwrap()]);
 }
