@@ -96,7 +96,7 @@ fn deliver(bench: &mut Criterion) {
             give_up_on: Vec::new(),
             retry_on: None,
             retry_after_max: Duration::from_hours(1),
-            allow: Vec::new(),
+            reach: egress::Policy::default(),
         };
         let endpoint = Endpoint::new(settings, &client);
         // As a transform leaves it: the bytes that came are gone.

@@ -13,6 +13,7 @@ mod conservation;
 mod crash_loop;
 mod demo;
 mod dlq;
+mod egress;
 mod foreign;
 mod forgotten;
 mod harness;

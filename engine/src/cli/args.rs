@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use ipnet::IpNet;
 
 use crate::config;
+use crate::egress::Rule;
 use crate::lane::Rate;
 use crate::model::Reason;
 
@@ -100,9 +100,10 @@ pub(crate) struct RunArgs {
     /// Address of health, metrics and admin API [default: 127.0.0.1:8470]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Network that endpoints may be in although it is private, and without TLS (repeatable)
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) egress_allow: Vec<IpNet>,
+    /// Network or host that endpoints may be although it is private, and without TLS: 10.1.0.0/16, hooks.example.com:8080
+    /// (repeatable)
+    #[arg(long, value_name = "ENTRY", value_parser = Rule::allowing)]
+    pub(crate) egress_allow: Vec<Rule>,
     /// Load the files again whenever they, or the schemas and modules that they name, change (as SIGHUP does)
     #[arg(long)]
     pub(crate) watch: bool,

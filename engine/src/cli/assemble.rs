@@ -8,7 +8,9 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
+use super::output::chain;
 use super::steps::{self, Maker, Source, Strictness};
+use crate::config::checked::Egress;
 use crate::config::{self, Loaded, Problem, Process, checked};
 use crate::deliver::{Endpoint, publish};
 use crate::egress;
@@ -82,6 +84,28 @@ pub(crate) struct Prepared {
 
 /// Steps that are made at the same time.
 const STEPS_AT_ONCE: usize = 8;
+
+/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them. Reads the file of authorities.
+pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<egress::Client>, Failure> {
+    let Egress { policy, ca, system_roots, tls_min, proxy } = process.egress.clone();
+    let of_file = |error: &dyn std::fmt::Display| {
+        let path = ca.as_deref().unwrap_or(Path::new("")).display();
+        Failure::Usage(format!("[egress] ca: {path}: {error}"))
+    };
+    let pem = ca.as_ref().map(std::fs::read).transpose().map_err(|error| of_file(&error))?;
+    let settings = egress::ClientSettings {
+        policy: policy.with(&egress::Policy { allow, deny: Vec::new() }),
+        tls: egress::TlsSettings { ca: pem, system_roots, min: tls_min },
+        proxy,
+    };
+    egress::Client::new(settings).map_err(|error| match &error {
+        egress::ClientError::Proxy(_) => Failure::Usage(format!("[egress]: {}", chain(&error))),
+        egress::ClientError::NotPem(_)
+        | egress::ClientError::NoCertificate
+        | egress::ClientError::NotAuthority(_) => of_file(&chain(&error)),
+        egress::ClientError::Tls(_) => Failure::failed(&error),
+    })
+}
 
 /// The sandbox of the process.
 pub(crate) fn host(process: &Process) -> Result<Arc<Host>, Failure> {

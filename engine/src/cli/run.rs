@@ -12,12 +12,11 @@ use super::reload::{self, Files, ProcessFile, Reloading};
 use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
-use crate::config::Process;
+use crate::config::{self, Process};
 use crate::nats::{ApiError, Modules, Nats};
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
 use crate::worker::{Limits, StartError};
-use crate::{config, egress};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
@@ -29,6 +28,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let process = assemble::process(global)?;
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
+    let client = assemble::client(&process, args.egress_allow)?;
     let mut watch = args.watch.then(|| reload::watch(&args.paths.paths)).transpose()?;
     let loaded = config::load(&args.paths.paths);
     if let Some(watch) = &mut watch {
@@ -61,10 +61,6 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
             () = signals.next() => return Ok(()),
         }
     };
-    let mut allow = process.egress.allow.clone();
-    allow.extend(args.egress_allow);
-    let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
-    let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
     let pipelines = prepared.pipelines(&nats, &client);
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
     let (paths, json) = (args.paths.paths, global.json);

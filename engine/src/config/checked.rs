@@ -109,12 +109,27 @@ pub struct Process {
     pub tokens: Vec<Token>,
     /// The connection to NATS.
     pub nats: nats::Settings,
-    /// Which addresses deliveries may reach.
-    pub egress: egress::Policy,
+    /// What deliveries may reach, and how.
+    pub egress: Egress,
     /// What is stored at most.
     pub limits: Limits,
     /// What guests may take together.
     pub host: transform::HostSettings,
+}
+
+/// `[egress]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Egress {
+    /// `allow` and `deny`.
+    pub policy: egress::Policy,
+    /// The file of certificate authorities of one's own, as PEM.
+    pub ca: Option<PathBuf>,
+    /// Whether the system's authorities are trusted too.
+    pub system_roots: bool,
+    /// The oldest version of TLS that is spoken.
+    pub tls_min: egress::TlsVersion,
+    /// The proxy that deliveries go through.
+    pub proxy: Option<egress::Proxy>,
 }
 
 /// `[admin]`.

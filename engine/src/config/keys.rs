@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::checked::OnError;
+use super::egress::Entry;
 use super::files::{Match, ModuleReference, SchemaFile, SettingsTable};
-use super::kinds::{Choice, Cidr, List, NameKind, Number, Size, Speed, Time, Types, Whole};
+use super::kinds::{Choice, List, NameKind, Number, Size, Speed, Time, Types, Whole};
 use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{Later, Section, Setting, Sub};
 use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
@@ -195,15 +196,11 @@ pub(super) static DELIVER: Section = Section {
     header: "[subscription.deliver]",
     label: "deliver",
     about: "A webhook: `POST`, signed after Standard Webhooks. 2xx is success, everything else is retried.",
-    keys: &[&URL, &FORMAT, &HEADERS, &SIGN, &TIMEOUT, &CONCURRENCY, &RATE, &BURST, &ALLOW],
+    keys: &[&URL, &FORMAT, &HEADERS, &SIGN, &TIMEOUT, &CONCURRENCY, &RATE, &BURST, &ALLOW, &DENY],
 };
 
-pub(super) static URL: Setting<Url> = Setting::new(
-    "url",
-    Url,
-    Missing,
-    "The endpoint. Plain `http://` only reaches addresses that `allow` names.",
-);
+pub(super) static URL: Setting<Url> =
+    Setting::new("url", Url, Missing, "The endpoint. Plain `http://` only reaches what `allow` names.");
 pub(super) static FORMAT: Setting<Choice<Format>> = Setting::new(
     "format",
     Choice(&[("structured", Format::Structured), ("binary", Format::Binary), ("data", Format::Data)]),
@@ -246,11 +243,17 @@ pub(super) static BURST: Setting<Whole> = Setting::new(
     Nothing("what `rate` allows in a second"),
     "Attempts that may come at once after a pause. Needs `rate`.",
 );
-pub(super) static ALLOW: Setting<List<Cidr>> = Setting::new(
+pub(super) static ALLOW: Setting<List<Entry>> = Setting::new(
     "allow",
-    List { item: Cidr, max: 1000 },
+    List { item: Entry::Allow, max: 1000 },
     Default("[]"),
-    "Networks that this endpoint may be in although they are refused otherwise: loopback, private and the like.",
+    "What this endpoint may be although it is refused otherwise: networks (loopback, private and the like), or hosts.",
+);
+pub(super) static DENY: Setting<List<Entry>> = Setting::new(
+    "deny",
+    List { item: Entry::Deny, max: 1000 },
+    Default("[]"),
+    "What this endpoint may not be, whatever allows it: networks, hosts or ports. For a `url` that stands elsewhere.",
 );
 
 pub(super) static PUBLISH: Section = Section {

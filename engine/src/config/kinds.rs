@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use super::report::Code;
@@ -86,6 +85,29 @@ impl Kind for Time {
 
     fn schema(&self) -> Json {
         json!({ "type": "string", "pattern": r"^(0|\s*[0-9][0-9a-zA-Zµ.\s]*[a-zA-Zµ]\s*)$" })
+    }
+}
+
+/// Yes or no.
+pub(super) struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+
+    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<bool> {
+        let flag = found.get_ref().as_bool();
+        if flag.is_none() {
+            context.wrong_type(found, "true or false", self.describe());
+        }
+        flag
+    }
+
+    fn describe(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -338,40 +360,6 @@ impl Kind for Types {
 
     fn schema(&self) -> Json {
         TYPES.schema()
-    }
-}
-
-/// An address range.
-pub(super) struct Cidr;
-
-impl Kind for Cidr {
-    type Value = IpNet;
-
-    fn read(&self, context: &Context<'_>, found: &Found<'_>) -> Option<IpNet> {
-        let text = context.text(found, self.describe())?;
-        let net = text.parse::<IpNet>().ok();
-        let net = net.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        match net {
-            None => {
-                context.wrong(Code::BadCidr, &found.span(), format!("has {}", quoted(text)), self.describe());
-                None
-            }
-            Some(net) if net.trunc() != net => {
-                let hint = format!("the range that it lies in is {}", net.trunc());
-                let said = format!("has {}, with bits set behind the prefix", quoted(text));
-                context.wrong(Code::BadCidr, &found.span(), said, hint);
-                None
-            }
-            Some(net) => Some(net),
-        }
-    }
-
-    fn describe(&self) -> String {
-        "an address range such as \"10.1.0.0/16\", or one address".to_owned()
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]+)?$" })
     }
 }
 

@@ -4,6 +4,7 @@
 //! the page `docs/pipeline-reference.md` is made. Every problem of every file is reported in one run.
 
 pub mod checked;
+mod egress;
 mod files;
 mod keys;
 mod kinds;

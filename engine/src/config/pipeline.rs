@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::checked::{Pipeline, Step, Subscription, Target};
 use super::keys::{
-    ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DISABLE_AFTER, FAILURES, FOR, FORMAT,
-    GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
+    ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DENY, DISABLE_AFTER, FAILURES, FOR,
+    FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
     MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE,
     RATIO, RETRY_AFTER_MAX, RETRY_ON, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS,
     SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
@@ -19,7 +19,7 @@ use super::setting::{About, Context, File, Reported, Table};
 use crate::deliver::{self, publish};
 use crate::lane::{Policy, Rate, circuit};
 use crate::model::{Name, SubjectTemplate};
-use crate::{filter, source, transform, validate};
+use crate::{egress, filter, source, transform, validate};
 
 /// Reads a file whose TOML is fine. `None` after a problem was reported.
 pub(super) fn read(
@@ -206,6 +206,7 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
     let concurrency = table.get(&CONCURRENCY);
     let rate = rate(table).ok();
     let allow = table.get(&ALLOW);
+    let deny = table.get(&DENY);
     let retry = retry?;
     let target = Target::Deliver(deliver::Settings {
         url: url?,
@@ -216,7 +217,7 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
         give_up_on: retry.give_up_on.clone(),
         retry_on: retry.only_on.clone(),
         retry_after_max: retry.after_max,
-        allow: allow?,
+        reach: egress::Policy { allow: allow?, deny: deny? },
     });
     Some(Sending { target, concurrency: to_usize(concurrency?), rate: rate? })
 }

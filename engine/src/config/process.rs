@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked::{Admin, Limits, Process};
-use super::kinds::{Choice, Cidr, FilePath, List, Listen, NameKind, Size, Time, Whole};
+use super::egress::{self, EGRESS};
+use super::kinds::{Choice, FilePath, List, Listen, NameKind, Size, Time, Whole};
 use super::report::Code;
 use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{About, Later, Section, Setting, Sub, Table};
 use super::values::{ModuleNames, NatsUrls, Secret, TextOrReference};
 use crate::model::{Name, Scope, Token};
+use crate::nats;
 use crate::transform::{Cache, CacheFolder, Compile, HostSettings};
-use crate::{egress, nats};
 
 pub(super) static PROCESS: Section = Section {
     header: "",
@@ -156,28 +157,6 @@ static CERT: Setting<FilePath> =
 static KEY: Setting<FilePath> =
     Setting::new("key", FilePath, Nothing("none"), "Its key (PEM). Needs `cert`.");
 
-static EGRESS: Section = Section {
-    header: "[egress]",
-    label: "egress",
-    about: "Which addresses deliveries may reach. Loopback, private, link-local and metadata networks are refused \
-            unless `allow` here, or of a subscription, names them.",
-    keys: &[&ALLOW, &DENY, &PROXY],
-};
-
-static ALLOW: Setting<List<Cidr>> = Setting::new(
-    "allow",
-    List { item: Cidr, max: 1000 },
-    Default("[]"),
-    "Networks that every endpoint may be in.",
-);
-static DENY: Setting<List<Cidr>> = Setting::new(
-    "deny",
-    List { item: Cidr, max: 1000 },
-    Default("[]"),
-    "Networks that no endpoint may be in, whatever allows them.",
-);
-static PROXY: Later = Later::new("proxy", "deliveries connect directly");
-
 static LIMITS: Section = Section {
     header: "[limits]",
     label: "limits",
@@ -253,7 +232,7 @@ static CACHE_SIZE: Setting<Size> = Setting::new(
 pub(super) fn read(top: &Table<'_>) -> Option<Process> {
     let listen = top.get(&LISTEN);
     let nats = top.one(&PROCESS, &NATS_TABLE).and_then(|table| nats(&table));
-    let egress = top.one(&PROCESS, &EGRESS_TABLE).and_then(|table| egress(&table));
+    let egress = top.one(&PROCESS, &EGRESS_TABLE).and_then(|table| egress::read(&table));
     let limits = top.one(&PROCESS, &LIMITS_TABLE).and_then(|table| limits(&table));
     let cache = top.one(&PROCESS, &CACHE_TABLE).and_then(|table| cache(&table));
     let admin = top.one(&PROCESS, &ADMIN_TABLE).and_then(|table| admin(&table));
@@ -271,7 +250,7 @@ fn admin(table: &Table<'_>) -> Option<Admin> {
     let cert = table.optional(&ADMIN_CERT).ok();
     let key = table.optional(&ADMIN_KEY).ok();
     let rate = table.get(&RATE);
-    both(table, &ADMIN_CERT, &ADMIN_KEY);
+    table.both(&ADMIN_CERT, &ADMIN_KEY);
     Some(Admin { certificate: cert?.zip(key?), rate: u32::try_from(rate?).unwrap_or(u32::MAX) })
 }
 
@@ -328,8 +307,8 @@ fn nats(table: &Table<'_>) -> Option<nats::Settings> {
     let ca = table.optional(&CA).ok();
     let cert = table.optional(&CERT).ok();
     let key = table.optional(&KEY).ok();
-    both(table, &USER, &PASSWORD);
-    both(table, &CERT, &KEY);
+    table.both(&USER, &PASSWORD);
+    table.both(&CERT, &KEY);
     one_login(table);
     Some(nats::Settings {
         url: url?.join(","),
@@ -354,27 +333,6 @@ fn one_login(table: &Table<'_>) {
         let hint = "give one of credentials, user with password, and token";
         table.context(second).wrong(Code::Conflict, at, format!("stands beside {first}"), hint);
     }
-}
-
-/// Reports a key that stands without the other.
-fn both(table: &Table<'_>, one: &dyn About, other: &dyn About) {
-    let (lonely, at, missing) = match (table.given(one), table.given(other)) {
-        (Some(at), None) => (one.key(), at, other.key()),
-        (None, Some(at)) => (other.key(), at, one.key()),
-        (Some(_), Some(_)) | (None, None) => return,
-    };
-    table.context(lonely).wrong(
-        Code::Conflict,
-        &at,
-        format!("stands without {missing}"),
-        "give both or neither",
-    );
-}
-
-fn egress(table: &Table<'_>) -> Option<egress::Policy> {
-    let allow = table.get(&ALLOW);
-    let deny = table.get(&DENY);
-    Some(egress::Policy { allow: allow?, deny: deny? })
 }
 
 fn limits(table: &Table<'_>) -> Option<(Limits, HostSettings)> {

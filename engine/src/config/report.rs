@@ -73,8 +73,8 @@ codes! {
         "A value that stands elsewhere is `{ env = \"NAME\" }` or `{ file = \"path\" }`, each with an optional `prefix`.";
     LiteralSecret = "E028", "A secret in the file",
         "Pipeline files name secrets, they never hold them, because files are copied, shown and kept in repositories.";
-    BadCidr = "E029", "Not an address range",
-        "A range is an address and a prefix length, as in `10.1.0.0/16` or `fd00::/8`; one address alone is fine too.";
+    BadCidr = "E029", "Not an address range, a host or a port",
+        "An entry of `allow` or `deny` is an address (`10.1.2.3`), a range (`10.1.0.0/16`, `fd00::/8`) or a host (`hooks.example.com`, `*.example.com`), each with an optional port (`10.1.0.0/16:8443`, `[fd00::/8]:443`); `deny` also takes a port alone (`:25`).";
     BadTypePattern = "E030", "Not a type pattern",
         "A pattern is an exact event type, or a prefix that ends in `*`. There is no `*` in the middle.";
     BadSubject = "E031", "Not a subject",

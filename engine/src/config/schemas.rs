@@ -116,6 +116,14 @@ fn rules(section: &'static Section, schema: &mut Json) {
             schema["dependencies"] = json!({ "schedule": others });
         }
         "[subscription.deliver]" => schema["dependencies"] = json!({ "burst": ["rate"] }),
+        "[egress]" => {
+            let alone =
+                json!({ "properties": { "system_roots": { "const": false } }, "required": ["system_roots"] });
+            schema["if"] = alone;
+            schema["then"] = json!({ "required": ["ca"] });
+            schema["dependencies"] =
+                json!({ "proxy_user": ["proxy", "proxy_password"], "proxy_password": ["proxy_user"] });
+        }
         "[admin]" => schema["dependencies"] = json!({ "cert": ["key"], "key": ["cert"] }),
         "[nats]" => {
             schema["dependencies"] =

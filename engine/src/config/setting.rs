@@ -414,6 +414,17 @@ impl<'f> Table<'f> {
         }
     }
 
+    /// Reports a key that stands without the other.
+    pub(super) fn both(&self, one: &dyn About, other: &dyn About) {
+        let (lonely, at, missing) = match (self.given(one), self.given(other)) {
+            (Some(at), None) => (one.key(), at, other.key()),
+            (None, Some(at)) => (other.key(), at, one.key()),
+            (Some(_), Some(_)) | (None, None) => return,
+        };
+        let said = format!("stands without {missing}");
+        self.context(lonely).wrong(Code::Conflict, &at, said, "give both or neither");
+    }
+
     /// The tables of a list; `None` for each that is none.
     pub(super) fn many(&self, root: &'static Section, sub: &Sub) -> Vec<Option<Self>> {
         debug_assert!(sub.many);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::checked::{OnError, Target};
 use super::*;
 use crate::deliver::{self, Format};
+use crate::egress;
 use crate::lane::retry::{Jitter, Policy};
 use crate::model::event::Document;
 use crate::model::{Reference, Scope, SecretRef, Timestamp};
@@ -235,7 +236,7 @@ fn what_is_left_out_has_its_default() {
         give_up_on: vec![],
         retry_on: None,
         retry_after_max: hour,
-        allow: vec![],
+        reach: egress::Policy::default(),
     };
     assert_eq!(subscription.target, Target::Deliver(deliver));
 }
@@ -398,12 +399,18 @@ fn no_process_file_at_all_works() {
 fn a_process_file_is_read_whole() {
     let text = "listen = \"[::1]:9000\"\n[nats]\nurl = [\"nats://a:4222\", \"tls://b\"]\nprefix = \"mill\"\nreplicas = 3\n\
                 user = \"u\"\npassword = { env = \"P\" }\nca = \"ca.pem\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n\
-                [egress]\nallow = [\"127.0.0.1\"]\ndeny = [\"10.0.0.0/8\"]\n[limits]\nlane = 5\nmemory = \"1GiB\"\n";
+                [egress]\nallow = [\"127.0.0.1\", \"*.Example.com:443\"]\ndeny = [\"10.0.0.0/8\", \":25\"]\nca = \"roots.pem\"\nsystem_roots = false\ntls_min = \"1.3\"\nproxy = \"http://p:3128\"\nproxy_user = \"me\"\nproxy_password = { env = \"P\" }\n[limits]\nlane = 5\nmemory = \"1GiB\"\n";
     let process = process(text).unwrap();
     assert_eq!(process.nats.url, "nats://a:4222,tls://b");
     assert!(process.nats.user.is_some() && process.nats.password.is_some());
     assert!(process.nats.cert.is_some() && process.nats.ca.is_some());
-    assert_eq!(process.egress.allow[0].to_string(), "127.0.0.1/32");
+    let texts = |rules: &[egress::Rule]| rules.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(&process.egress.policy.allow), ["127.0.0.1/32", "*.example.com:443"]);
+    assert_eq!(texts(&process.egress.policy.deny), ["10.0.0.0/8", ":25"]);
+    assert!(process.egress.ca.is_some_and(|path| path.ends_with("roots.pem")));
+    assert_eq!((process.egress.system_roots, process.egress.tls_min), (false, egress::TlsVersion::Tls13));
+    let proxy = process.egress.proxy.unwrap();
+    assert_eq!((&*proxy.host, proxy.port, proxy.credentials.is_some()), ("p", 3128, true));
     assert_eq!((process.limits.lane, process.host.memory_bytes), (5, 1 << 30));
 }
 
@@ -455,7 +462,7 @@ fn mistakes_in_tokens_are_found() {
 #[test]
 fn problems_of_the_process_file_are_reported_together() {
     let text = "listen = \"localhost\"\nproxy = 1\n[nats]\nurl = \"http://x\"\ntoken = \"hunter2\"\nuser = \"u\"\ncert = \"c.pem\"\n\
-                [egress]\nproxy = \"http://p\"\n[ingest]\n";
+                [egress]\nproxy = \"http://me:hunter2@p\"\nproxy_user = \"me\"\nsystem_roots = false\ntls_min = \"1.1\"\n[ingest]\n";
     let problems = process(text).unwrap_err();
     assert!(problems.iter().all(|problem| !format!("{problem:?}").contains("hunter2")));
     let expected = [
@@ -466,8 +473,11 @@ fn problems_of_the_process_file_are_reported_together() {
         "E014 5:9 nats.token",
         "E014 6:8 nats.user",
         "E014 7:8 nats.cert",
-        "E013 9:1 egress.proxy",
-        "E013 10:2 ingest",
+        "E025 9:9 egress.proxy",
+        "E014 10:14 egress.proxy_user",
+        "E014 11:16 egress.system_roots",
+        "E024 12:11 egress.tls_min",
+        "E013 13:2 ingest",
     ];
     assert_eq!(found(&Loaded { pipelines: vec![], problems }), expected);
 }

@@ -38,7 +38,7 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// An endpoint with its own pool of connections. References are resolved at each attempt, so nothing fails here.
     pub fn new(settings: Settings, client: &egress::Client) -> Self {
-        let pool = client.pool(&settings.allow, settings.timeout);
+        let pool = client.pool(&settings.reach, settings.timeout);
         Self::over(settings, Box::new(pool))
     }
 
@@ -203,13 +203,19 @@ fn fault(error: &egress::Error) -> Fault {
             return Fault::never(Stage::Deliver, Code::Egress, Whose::Operator, Reason::Egress, detail);
         }
         egress::Error::Resolve { .. } => (Code::Resolve, None),
-        egress::Error::Connect { .. } => (Code::Connect, None),
+        egress::Error::Connect { .. } | egress::Error::Proxy { .. } => (Code::Connect, None),
         egress::Error::Tls { .. } => (Code::Tls, None),
         egress::Error::Timeout { phase: egress::Phase::Body(status), .. } => (Code::Timeout, Some(*status)),
         egress::Error::Timeout { .. } => (Code::Timeout, None),
         egress::Error::Broken { .. } | egress::Error::NotHttp | egress::Error::Http => (Code::Protocol, None),
     };
-    let mut fault = Fault::later(Stage::Deliver, code, Whose::Endpoint, Reason::Exhausted, error.to_string());
+    let mut detail = error.to_string();
+    if let egress::Error::Tls { failure, .. } = error
+        && let Some(setting) = failure.setting()
+    {
+        detail = format!("{detail}; {setting}");
+    }
+    let mut fault = Fault::later(Stage::Deliver, code, Whose::Endpoint, Reason::Exhausted, detail);
     fault.status = status;
     fault
 }

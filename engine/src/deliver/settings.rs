@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use ipnet::IpNet;
 
+use crate::egress;
 use crate::model::SecretRef;
 
 /// How an event becomes an HTTP body (`CloudEvents` HTTP protocol binding, section 3).
@@ -38,8 +38,8 @@ pub struct Settings {
     pub retry_on: Option<Vec<u16>>,
     /// Longest time that a `Retry-After` is obeyed for.
     pub retry_after_max: Duration,
-    /// Networks that this endpoint may reach although they are refused otherwise.
-    pub allow: Vec<IpNet>,
+    /// What this endpoint may and may not reach, beside the rules of the process.
+    pub reach: egress::Policy,
 }
 
 /// Why a header can't be configured.

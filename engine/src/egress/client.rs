@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use ipnet::IpNet;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Answered, Connector};
-use super::{ClientError, Dial, Error, Phase, Policy, Resolve, SystemResolver, TcpDialer, tls};
+use super::proxy::Gate;
+use super::{
+    ClientError, Dial, Error, Phase, Policy, Proxy, ProxyFailure, Resolve, SystemResolver, TcpDialer,
+    TlsSettings, tls,
+};
 
 /// Most bytes of a response body that are read. The status decides; a longer body costs its connection.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -34,24 +38,26 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What holds for every endpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClientSettings {
-    /// Networks that every endpoint may reach, beside its own `allow`.
-    pub allow: Vec<IpNet>,
-    /// Networks that no endpoint ever reaches.
-    pub deny: Vec<IpNet>,
-    /// Certificate authorities beside the system's, as PEM.
-    pub extra_ca: Option<Vec<u8>>,
+    /// What every endpoint may reach and what none ever reaches, beside its own rules.
+    pub policy: Policy,
+    /// Whom to trust.
+    pub tls: TlsSettings,
+    /// The proxy that everything goes through.
+    pub proxy: Option<Proxy>,
 }
 
 /// What all endpoints share: resolver, TLS settings with their session cache, and the rules of the process.
 pub struct Client {
     base: Policy,
     tls: Arc<ClientConfig>,
+    proxy: Option<Arc<Gate>>,
     resolve: Arc<dyn Resolve>,
     dial: Arc<dyn Dial>,
 }
 
 impl Client {
-    /// A client that uses the system's resolver and real connections. Reads the system's certificate authorities.
+    /// A client that uses the system's resolver and real connections. Reads the system's certificate authorities, if they are
+    /// trusted.
     pub fn new(settings: ClientSettings) -> Result<Arc<Self>, ClientError> {
         Self::with(settings, Arc::new(SystemResolver), Arc::new(TcpDialer))
     }
@@ -62,19 +68,27 @@ impl Client {
         resolve: Arc<dyn Resolve>,
         dial: Arc<dyn Dial>,
     ) -> Result<Arc<Self>, ClientError> {
-        let tls = tls::config(settings.extra_ca.as_deref())?;
-        let base = Policy { allow: settings.allow, deny: settings.deny };
-        Ok(Arc::new(Self { base, tls, resolve, dial }))
+        let tls = tls::config(&settings.tls)?;
+        let gate = settings.proxy.as_ref().map(|proxy| Gate::new(proxy).map(Arc::new));
+        let proxy = gate.transpose().map_err(ClientError::Proxy)?;
+        Ok(Arc::new(Self { base: settings.policy, tls, proxy, resolve, dial }))
     }
 
-    /// A pool of connections for one endpoint that may also reach `allow`. `timeout` bounds each request as a whole.
+    /// A pool of connections for one endpoint with `own` rules beside those of the process. `timeout` bounds each request
+    /// as a whole.
     ///
     /// A pool belongs to one policy, so a request never rides on a connection that another policy let through; and an
     /// endpoint that hoards connections takes none from another one.
-    pub fn pool(&self, allow: &[IpNet], timeout: Duration) -> Pool {
-        let policy = self.base.allowing(allow);
-        let connector =
-            Connector::new(policy, self.resolve.clone(), self.dial.clone(), self.tls.clone(), timeout);
+    pub fn pool(&self, own: &Policy, timeout: Duration) -> Pool {
+        let policy = self.base.with(own);
+        let connector = Connector::new(
+            policy,
+            self.resolve.clone(),
+            self.dial.clone(),
+            self.tls.clone(),
+            self.proxy.clone(),
+            timeout,
+        );
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -82,7 +96,7 @@ impl Client {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX)
             .build(connector);
-        Pool { http, timeout }
+        Pool { http, proxy: self.proxy.clone(), timeout }
     }
 }
 
@@ -132,6 +146,7 @@ pub struct Answer {
 /// The connections of one endpoint.
 pub struct Pool {
     http: legacy::Client<Connector, Full<Bytes>>,
+    proxy: Option<Arc<Gate>>,
     pub(super) timeout: Duration,
 }
 
@@ -183,8 +198,17 @@ impl Pool {
         again: impl Fn() -> Option<Request<Full<Bytes>>>,
         host: &str,
     ) -> Result<Response<Incoming>, Error> {
+        // What goes through a tunnel is none of the proxy's business.
+        let reader = self.proxy.as_deref().filter(|_| request.uri().scheme() == Some(&Scheme::HTTP));
         loop {
+            if let Some(proxy) = reader {
+                proxy.authorize(&mut request);
+            }
             match self.http.request(request).await {
+                Ok(response) if reader.is_some() && response.status() == 407 => {
+                    let failed = |proxy: &Gate| proxy.failed(host, ProxyFailure::Status(407));
+                    return Err(reader.map_or(Error::Http, failed));
+                }
                 Ok(response) => {
                     if let Some(answered) = response.extensions().get::<Answered>() {
                         answered.mark();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::Uri;
+use http::uri::Scheme;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -19,50 +20,81 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::policy::literal;
+use super::proxy::Gate;
 use super::resolve::{LOOKUPS_MAX, dial_first};
-use super::{Dial, Error, Phase, Policy, Resolve, TlsFailure};
+use super::{Destination, Dial, Error, Phase, Policy, ProxyFailure, Resolve, TlsFailure};
 
-/// TCP to an address that the policy lets through. Each connection resolves its host once.
+/// TCP to where the policy lets through. Each connection resolves its host once.
 #[derive(Clone)]
 struct Checked {
     policy: Arc<Policy>,
     resolve: Arc<dyn Resolve>,
     lookups: Arc<Semaphore>,
     dial: Arc<dyn Dial>,
+    proxy: Option<Arc<Gate>>,
 }
 
 impl Checked {
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Error> {
-        let plain = uri.scheme() == Some(&http::uri::Scheme::HTTP);
+        let plain = uri.scheme() == Some(&Scheme::HTTP);
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if plain { 80 } else { 443 });
-        let addresses = self.addresses(host).await?;
-        // One refused address refuses the host: who controls the name must not get a try at each of them.
-        for address in &addresses {
-            if let Err(refusal) = self.policy.check(*address, plain) {
-                return Err(Error::Refused { host: host.to_owned(), address: *address, refusal });
-            }
-        }
-        let sockets: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        let stream = dial_first(&*self.dial, &sockets).await;
-        stream.map(TokioIo::new).map_err(|(address, error)| {
-            let host = host.to_owned();
-            Error::Connect { host, address, kind: error.kind() }
-        })
+        let to = Destination { host, port, plain };
+        let stream = match &self.proxy {
+            Some(proxy) => self.through(proxy, &to).await?,
+            None => self.direct(&to).await?,
+        };
+        Ok(TokioIo::new(stream))
     }
 
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Error> {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = bare.parse() {
+    async fn direct(&self, to: &Destination<'_>) -> Result<TcpStream, Error> {
+        let host = || to.host.to_owned();
+        let refused = |address, refusal| Error::Refused { host: host(), address, refusal };
+        self.policy.check_name(to).map_err(|refusal| refused(None, refusal))?;
+        let addresses = self.addresses(to.host).await;
+        let addresses = addresses.map_err(|kind| Error::Resolve { host: host(), kind })?;
+        // One refused address refuses the host: who controls the name must not get a try at each of them.
+        for address in &addresses {
+            self.policy.check(to, *address).map_err(|refusal| refused(Some(*address), refusal))?;
+        }
+        let stream = self.dial(addresses, to.port).await;
+        stream.map_err(|(address, kind)| Error::Connect { host: host(), address, kind })
+    }
+
+    /// By the proxy, which resolves the host: what is known here is what the URL says. Its own address is not checked: who
+    /// runs the engine has named it.
+    async fn through(&self, proxy: &Gate, to: &Destination<'_>) -> Result<TcpStream, Error> {
+        let refused = |(address, refusal)| Error::Refused { host: to.host.to_owned(), address, refusal };
+        self.policy.check_unresolved(to).map_err(refused)?;
+        let led = async {
+            let addresses = self.addresses(&proxy.host).await.map_err(ProxyFailure::Resolve)?;
+            let stream = self.dial(addresses, proxy.port).await;
+            let stream = stream.map_err(|(address, kind)| ProxyFailure::Connect(address, kind))?;
+            if to.plain { Ok(stream) } else { proxy.tunnel(stream, to.host, to.port).await }
+        };
+        led.await.map_err(|failure| proxy.failed(to.host, failure))
+    }
+
+    async fn dial(
+        &self,
+        addresses: Vec<IpAddr>,
+        port: u16,
+    ) -> Result<TcpStream, (SocketAddr, io::ErrorKind)> {
+        let sockets: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        dial_first(&*self.dial, &sockets).await.map_err(|(address, error)| (address, error.kind()))
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, io::ErrorKind> {
+        if let Some(address) = literal(host) {
             return Ok(vec![address]);
         }
         let permit = self.lookups.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let kind = match self.resolve.resolve(host, permit).await {
-            Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
-            Ok(_) => io::ErrorKind::NotFound,
-            Err(error) => error.kind(),
-        };
-        Err(Error::Resolve { host: host.to_owned(), kind })
+        match self.resolve.resolve(host, permit).await {
+            Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+            Ok(_) => Err(io::ErrorKind::NotFound),
+            Err(error) => Err(error.kind()),
+        }
     }
 }
 
@@ -86,6 +118,7 @@ impl Service<Uri> for Checked {
 pub(super) struct Connector {
     https: HttpsConnector<Checked>,
     timeout: Duration,
+    proxied: bool,
 }
 
 impl Connector {
@@ -94,17 +127,22 @@ impl Connector {
         resolve: Arc<dyn Resolve>,
         dial: Arc<dyn Dial>,
         tls: Arc<ClientConfig>,
+        proxy: Option<Arc<Gate>>,
         timeout: Duration,
     ) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        let checked = Checked { policy: Arc::new(policy), resolve, lookups, dial };
-        Self { https: HttpsConnector::from((checked, tls)), timeout }
+        let proxied = proxy.is_some();
+        let checked = Checked { policy: Arc::new(policy), resolve, lookups, dial, proxy };
+        Self { https: HttpsConnector::from((checked, tls)), timeout, proxied }
     }
 
     async fn connect(mut self, uri: Uri) -> Result<Stream, Error> {
         let host = uri.host().unwrap_or_default().to_owned();
         match tokio::time::timeout(self.timeout, self.https.call(uri)).await {
-            Ok(Ok(io)) => Ok(Stream { io, answered: Answered::default() }),
+            Ok(Ok(io)) => {
+                let by_proxy = self.proxied && matches!(io, MaybeHttpsStream::Http(_));
+                Ok(Stream { io, answered: Answered::default(), by_proxy })
+            }
             // TCP's errors are ours already; whatever else comes is born in the handshake.
             Ok(Err(error)) => Err(match error.downcast::<Error>() {
                 Ok(ours) => *ours,
@@ -147,11 +185,13 @@ impl Answered {
 pub(super) struct Stream {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     answered: Answered,
+    /// Whether the proxy itself reads the requests, which then name their host in full.
+    by_proxy: bool,
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.io.connected().extra(self.answered.clone())
+        self.io.connected().proxy(self.by_proxy).extra(self.answered.clone())
     }
 }
 

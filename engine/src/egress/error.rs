@@ -5,9 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible};
 
-use super::Refusal;
+use super::{ProxyFailure, Refusal};
 
 /// Why no full answer came. Names host and address, never path, query, headers or bodies.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -20,13 +20,13 @@ pub enum Error {
         /// What the resolver said.
         kind: io::ErrorKind,
     },
-    /// An address of the host may not be reached, so nothing was sent.
-    #[error("{host} is refused: {address}: {refusal}")]
+    /// The host or one of its addresses may not be reached, so nothing was sent.
+    #[error("{host} is refused: {}{refusal}", .address.map(|address| format!("{address}: ")).unwrap_or_default())]
     Refused {
         /// The host.
         host: String,
-        /// The first of its addresses that is refused.
-        address: IpAddr,
+        /// The first of its addresses that is refused; `None`: it was not even resolved.
+        address: Option<IpAddr>,
         /// Why.
         refusal: Refusal,
     },
@@ -39,6 +39,16 @@ pub enum Error {
         address: SocketAddr,
         /// What the system said.
         kind: io::ErrorKind,
+    },
+    /// The proxy did not lead there.
+    #[error("the proxy {proxy} does not lead to {host}: {failure}")]
+    Proxy {
+        /// The proxy's host and port.
+        proxy: String,
+        /// The host.
+        host: String,
+        /// Why.
+        failure: ProxyFailure,
     },
     /// The TLS handshake failed.
     #[error("TLS with {host} failed: {failure}")]
@@ -108,6 +118,11 @@ pub enum TlsFailure {
     /// Self-signed, or from an authority that is not trusted here.
     #[error("its certificate is self-signed or comes from an unknown authority")]
     UnknownIssuer,
+    /// The certificate is one that signs others. Many self-signed ones are.
+    #[error(
+        "its certificate is that of an authority, as self-signed ones often are, and not that of a server"
+    )]
+    Authority,
     /// The certificate has been revoked.
     #[error("its certificate has been revoked")]
     Revoked,
@@ -117,8 +132,11 @@ pub enum TlsFailure {
     /// The other side ended the handshake.
     #[error("the other side refused it ({0:?})")]
     Alert(AlertDescription),
-    /// The other side does not speak TLS, or none that we speak.
-    #[error("the other side speaks no TLS 1.2 or 1.3")]
+    /// The other side speaks older versions of TLS alone.
+    #[error("the other side speaks no version of TLS that is new enough")]
+    TooOld,
+    /// The other side does not speak TLS, or shares no cipher with us.
+    #[error("the other side speaks no TLS that can be understood")]
     NotTls,
     /// The connection broke on the way.
     #[error("the connection broke ({0})")]
@@ -141,8 +159,14 @@ impl From<&rustls::Error> for TlsFailure {
                 }
                 CertificateError::UnknownIssuer => Self::UnknownIssuer,
                 CertificateError::Revoked => Self::Revoked,
+                CertificateError::Other(other) if is_authority(other) => Self::Authority,
                 other => Self::Certificate(other.clone()),
             },
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | rustls::Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => Self::TooOld,
             rustls::Error::AlertReceived(alert) => Self::Alert(*alert),
             rustls::Error::InvalidMessage(_) | rustls::Error::PeerIncompatible(_) => Self::NotTls,
             _ => Self::Handshake,
@@ -150,7 +174,30 @@ impl From<&rustls::Error> for TlsFailure {
     }
 }
 
+/// Whether a certificate that signs others was used as a server's. The TLS library has no word of its own for that.
+fn is_authority(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 impl TlsFailure {
+    /// The setting of `[egress]` that this is about, where it is not the endpoint alone that can mend it.
+    pub const fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownIssuer => Some("`[egress] ca` can name further authorities"),
+            Self::TooOld => Some("`[egress] tls_min` says which is"),
+            Self::Authority
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::WrongHost
+            | Self::Revoked
+            | Self::Certificate(_)
+            | Self::Alert(_)
+            | Self::NotTls
+            | Self::Broken(_)
+            | Self::Handshake => None,
+        }
+    }
+
     /// From what the TLS connector gives back: the handshake's error is wrapped in I/O errors.
     pub(super) fn from_connector(error: &(dyn StdError + 'static)) -> Self {
         if let Some(error) = find::<rustls::Error>(error) {

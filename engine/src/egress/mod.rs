@@ -9,7 +9,10 @@ mod connect;
 mod error;
 mod exchange;
 mod policy;
+mod proxy;
+mod range;
 mod resolve;
+mod rule;
 mod target;
 mod tls;
 
@@ -19,11 +22,14 @@ mod tests;
 pub use client::{ANSWER_BYTES_MAX, Again, Answer, Call, Client, ClientSettings, Outlet, Pool};
 pub use error::{Error, Phase, TlsFailure};
 pub use exchange::{Exchange, ExchangeError, Reply};
-pub use policy::{Policy, Range, Refusal, range};
+pub use policy::{Destination, Policy, Refusal};
+pub use proxy::{CredentialsError, Proxy, ProxyError, ProxyFailure};
+pub use range::{Range, range};
 pub use resolve::{Dial, Resolve, SystemResolver, TcpDialer};
+pub use rule::{Rule, RuleError};
 pub(crate) use target::uri;
 pub use target::{URL_BYTES_MAX, UrlError, check_url};
-pub use tls::ClientError;
+pub use tls::{ClientError, TlsSettings, TlsVersion};
 
 #[cfg(test)]
 pub(crate) use tests::support;

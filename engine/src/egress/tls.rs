@@ -2,30 +2,88 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+use super::CredentialsError;
+
+/// Whom to trust, and from which version on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsSettings {
+    /// Certificate authorities of one's own, as PEM.
+    pub ca: Option<Vec<u8>>,
+    /// Whether the system's authorities are trusted too.
+    pub system_roots: bool,
+    /// The oldest version that is spoken.
+    pub min: TlsVersion,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self { ca: None, system_roots: true, min: TlsVersion::Tls12 }
+    }
+}
+
+/// A version of TLS. Older ones are not spoken at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl TlsVersion {
+    /// This version and the newer ones.
+    fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+        match self {
+            Self::Tls12 => &BOTH,
+            Self::Tls13 => &BOTH[1..],
+        }
+    }
+}
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The extra certificate authority is not PEM.
-    #[error("the extra certificate authority is not PEM: {0}")]
+    /// The certificate authorities of one's own are not PEM.
+    #[error("the certificate authorities are not PEM: {0}")]
     NotPem(rustls_pki_types::pem::Error),
     /// PEM without a certificate in it.
-    #[error("the extra certificate authority holds no certificate")]
+    #[error("the file of certificate authorities holds no certificate")]
     NoCertificate,
     /// A certificate in it can't be used as an authority.
-    #[error("the extra certificate authority can't be used")]
+    #[error("a certificate among the authorities can't be used")]
     NotAuthority(#[source] rustls::Error),
+    /// The credentials for the proxy can't be used.
+    #[error("the credentials for the proxy can't be used")]
+    Proxy(#[source] CredentialsError),
     /// The TLS library refuses its own defaults.
     #[error("TLS can't be set up")]
     Tls(#[source] rustls::Error),
 }
 
-/// TLS 1.2 and 1.3 with the system's authorities and those in `extra_ca` (PEM).
-pub(super) fn config(extra_ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, ClientError> {
+/// What the settings say, for the TLS library.
+pub(super) fn config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, ClientError> {
     let mut roots = RootCertStore::empty();
+    if settings.system_roots {
+        add_system(&mut roots);
+    }
+    if let Some(pem) = &settings.ca {
+        add_pem(&mut roots, pem)?;
+    }
+    // Named here, because a process with two providers compiled in has no default one.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(settings.min.and_newer());
+    let config = builder.map_err(ClientError::Tls)?.with_root_certificates(roots).with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn add_system(roots: &mut RootCertStore) {
     let native = rustls_native_certs::load_native_certs();
     let (added, ignored) = roots.add_parsable_certificates(native.certs);
     if added == 0 {
@@ -36,14 +94,6 @@ pub(super) fn config(extra_ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, Clien
             "no system certificate authorities found: https endpoints can't be verified"
         );
     }
-    if let Some(pem) = extra_ca {
-        add_pem(&mut roots, pem)?;
-    }
-    // Named here, because a process with two providers compiled in has no default one.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = builder.map_err(ClientError::Tls)?.with_root_certificates(roots).with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 fn add_pem(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), ClientError> {
@@ -60,9 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_extra_authority_must_be_a_certificate() {
-        assert!(matches!(config(Some(b"")), Err(ClientError::NoCertificate)));
+    fn an_authority_of_ones_own_must_be_a_certificate() {
+        let with = |pem: &[u8]| config(&TlsSettings { ca: Some(pem.to_vec()), ..TlsSettings::default() });
+        assert!(matches!(with(b""), Err(ClientError::NoCertificate)));
         let broken = b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
-        assert!(matches!(config(Some(broken)), Err(ClientError::NotPem(_))));
+        assert!(matches!(with(broken), Err(ClientError::NotPem(_))));
+        let other = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(with(other), Err(ClientError::NotAuthority(_))));
     }
 }

@@ -39,7 +39,7 @@ fn allowed(part: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates with one home (or two), so that replacing one touches one place.
-const HOMES: [(&str, &[&str]); 28] = [
+const HOMES: [(&str, &[&str]); 29] = [
     ("async_nats", &["nats"]),
     ("axum", &["server"]),
     ("clap", &["cli"]),
@@ -67,6 +67,7 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("utoipa_axum", &["server"]),
     ("wasmtime", &["transform"]),
     ("wasmtime_wasi", &["transform"]),
+    ("webpki", &["egress"]),
     ("wit_component", &["transform"]),
 ];
 

@@ -16,7 +16,6 @@ use super::run::Signals;
 use super::serving::{Serving, Taken};
 use super::{Failure, assemble};
 use crate::config::Process;
-use crate::egress;
 use crate::model::{Filtered, Next, Timestamp};
 use crate::nats::Nats;
 use crate::server::Current;
@@ -108,10 +107,8 @@ fn files(
     host: Arc<Host>,
     file: ProcessFile,
 ) -> Result<Files, Failure> {
-    let mut allow = process.egress.allow.clone();
-    allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse::<ipnet::IpNet>().ok()));
-    let client = egress::ClientSettings { allow, deny: process.egress.deny.clone(), extra_ca: None };
-    let client = egress::Client::new(client).map_err(|error| Failure::failed(&error))?;
+    let loopback = ["127.0.0.0/8", "::1"].iter().filter_map(|net| net.parse().ok());
+    let client = assemble::client(process, loopback.collect())?;
     let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
     Ok(Files { paths: args.paths.paths.clone(), nats, host, client, limits, json: false, process: file })
 }

@@ -8,13 +8,12 @@ use bytes::Bytes;
 use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::cli::Failure;
-use crate::egress::{self, Exchange, ExchangeError, Pool, Reply};
+use crate::egress::{self, Exchange, ExchangeError, Policy, Pool, Reply};
 use crate::model::{SecretRef, SecretText};
 
 /// Longest time for one question. An upload waits for others and for the compiler.
@@ -97,10 +96,10 @@ impl RemoteArgs {
             return Err(usage(why.into()));
         }
         let token = token.map(|token| header(&token)).transpose()?;
-        let extra_ca = self.admin_ca.as_ref().map(std::fs::read).transpose();
-        let extra_ca =
-            extra_ca.map_err(|error| Failure::Usage(format!("--admin-ca can't be read: {error}")))?;
-        let settings = egress::ClientSettings { extra_ca, ..egress::ClientSettings::default() };
+        let ca = self.admin_ca.as_ref().map(std::fs::read).transpose();
+        let ca = ca.map_err(|error| Failure::Usage(format!("--admin-ca can't be read: {error}")))?;
+        let tls = egress::TlsSettings { ca, ..egress::TlsSettings::default() };
+        let settings = egress::ClientSettings { tls, ..egress::ClientSettings::default() };
         let client = egress::Client::new(settings).map_err(|error| Failure::failed(&error))?;
         Ok(Remote { pool: client.pool(&everywhere(), TIMEOUT), base, token })
     }
@@ -124,8 +123,9 @@ fn header(token: &SecretText) -> Result<HeaderValue, Failure> {
 }
 
 /// The user named the engine: the rules for webhooks that others configure are not for this.
-fn everywhere() -> Vec<IpNet> {
-    ["0.0.0.0/0", "::/0"].iter().filter_map(|net| net.parse().ok()).collect()
+fn everywhere() -> Policy {
+    let allow = ["0.0.0.0/0", "::/0"].iter().filter_map(|net| net.parse().ok()).collect();
+    Policy { allow, deny: Vec::new() }
 }
 
 fn is_here(url: &Url) -> bool {

@@ -170,7 +170,7 @@ mod tests {
             give_up_on: Vec::new(),
             retry_on: None,
             retry_after_max: std::time::Duration::ZERO,
-            allow: Vec::new(),
+            reach: egress::Policy::default(),
         };
         let text = |reference: &SecretRef| reference.resolve().unwrap().expose().to_owned();
         for (url, expected) in [

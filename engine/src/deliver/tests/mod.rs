@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::signature::{self, Key};
 use super::{Endpoint, Format, Settings};
 use crate::egress::support::{Act, Received, Server, answer, ok};
-use crate::egress::{ANSWER_BYTES_MAX, Client, ClientSettings};
+use crate::egress::{ANSWER_BYTES_MAX, Client, ClientSettings, Policy};
 use crate::model::{Again, Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Timestamp, Whose};
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_489_075);
@@ -25,7 +25,7 @@ fn settings(url: &str) -> Settings {
         give_up_on: vec![400, 422],
         retry_on: None,
         retry_after_max: Duration::from_hours(1),
-        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        reach: Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], deny: Vec::new() },
     }
 }
 
@@ -238,7 +238,7 @@ async fn gone_and_given_up_end_at_once() {
 async fn a_refused_address_ends_at_once() {
     let server = Server::start(|_| ok()).await;
     let mut settings = settings(&server.url());
-    settings.allow.clear();
+    settings.reach.allow.clear();
     let fault = send_to(settings).await.unwrap_err();
     assert_eq!(
         (fault.code, fault.whose, fault.again),

@@ -1,20 +1,23 @@
 //! Which addresses are reached, over which connections. The peers are real sockets on loopback.
 
 mod exchange;
+mod proxy;
 mod refused;
 pub(crate) mod support;
+mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use support::{Act, Answers, Authority, Recorder, Server, Silent, ok, self_signed};
+use support::{Act, Answers, Authority, Recorder, Server, Silent, ok};
 
 use super::resolve::LOOKUPS_MAX;
 use super::{
-    Answer, Call, Client, ClientSettings, Dial, Error, Phase, Pool, Refusal, Resolve, SystemResolver,
-    TcpDialer, TlsFailure, check_url, uri,
+    Answer, Call, Client, ClientSettings, Dial, Error, Phase, Policy, Pool, Range, Refusal, Resolve, Rule,
+    SystemResolver, TcpDialer, TlsSettings, check_url, uri,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,12 +32,23 @@ async fn post_on(pool: &Pool, url: &str) -> Result<Answer, Error> {
     pool.post(call(url), &|| Some(call(url))).await
 }
 
-fn client(resolve: Arc<dyn Resolve>, dial: Arc<dyn Dial>, extra_ca: Option<Vec<u8>>) -> Arc<Client> {
-    Client::with(ClientSettings { extra_ca, ..ClientSettings::default() }, resolve, dial).unwrap()
+fn client(resolve: Arc<dyn Resolve>, dial: Arc<dyn Dial>, ca: Option<Vec<u8>>) -> Arc<Client> {
+    let tls = TlsSettings { ca, ..TlsSettings::default() };
+    Client::with(ClientSettings { tls, ..ClientSettings::default() }, resolve, dial).unwrap()
 }
 
-fn loopback() -> Vec<ipnet::IpNet> {
-    vec!["127.0.0.0/8".parse().unwrap()]
+fn allowing(entries: &[&str]) -> Policy {
+    let allow = entries.iter().map(|entry| Rule::allowing(entry).unwrap()).collect();
+    Policy { allow, deny: Vec::new() }
+}
+
+fn denying(entries: &[&str]) -> Policy {
+    let deny = entries.iter().map(|entry| entry.parse().unwrap()).collect();
+    Policy { allow: Vec::new(), deny }
+}
+
+fn loopback() -> Policy {
+    allowing(&["127.0.0.0/8"])
 }
 
 async fn post(client: &Client, url: &str) -> Result<Answer, Error> {
@@ -67,11 +81,11 @@ async fn one_refused_address_among_good_ones_refuses_the_host() {
 #[tokio::test]
 async fn a_name_that_changes_its_mind_does_not_change_where_the_connection_goes() {
     let authority = Authority::new("known");
-    let server = Server::start_tls(authority.server("rebind.example", 4000)).await;
+    let server = Server::start_tls(authority.server("rebind.example")).await;
     let resolve = Answers::new(&[&["93.184.216.34"], &["169.254.169.254"]]);
     let dial = Recorder::leading_to(server.address);
     let client = client(resolve.clone(), dial.clone(), Some(authority.pem()));
-    let pool = client.pool(&[], TIMEOUT);
+    let pool = client.pool(&Policy::default(), TIMEOUT);
     for _ in 0..2 {
         assert_eq!(post_on(&pool, "https://rebind.example/").await.unwrap().status, 200);
     }
@@ -79,7 +93,8 @@ async fn a_name_that_changes_its_mind_does_not_change_where_the_connection_goes(
     assert_eq!(dial.dialed(), ["93.184.216.34:443".parse().unwrap()], "the checked address");
 
     // The next connection resolves again, and the new answer is refused.
-    let error = post_on(&client.pool(&[], TIMEOUT), "https://rebind.example/").await.unwrap_err();
+    let error =
+        post_on(&client.pool(&Policy::default(), TIMEOUT), "https://rebind.example/").await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert_eq!(dial.dialed().len(), 1);
 }
@@ -94,28 +109,74 @@ async fn the_next_address_is_tried_when_one_does_not_take_the_connection() {
 }
 
 #[tokio::test]
-async fn plain_http_goes_only_to_addresses_that_allow_names() {
+async fn plain_http_goes_only_to_what_allow_names() {
     let dial = Arc::new(Recorder::default());
     let client = client(Answers::new(&[&["1.1.1.1"]]), dial.clone(), None);
-    let error = post_on(&client.pool(&[], TIMEOUT), "http://plain.example/").await.unwrap_err();
+    let error =
+        post_on(&client.pool(&Policy::default(), TIMEOUT), "http://plain.example/").await.unwrap_err();
     assert!(matches!(error, Error::Refused { refusal: Refusal::Plain, .. }), "{error}");
     assert!(dial.dialed().is_empty());
 
-    let allow = ["1.1.1.1/32".parse().unwrap()];
-    let error = post_on(&client.pool(&allow, TIMEOUT), "http://plain.example/").await.unwrap_err();
-    assert!(matches!(error, Error::Connect { .. }), "{error}");
-    assert_eq!(dial.dialed(), ["1.1.1.1:80".parse().unwrap()]);
+    let address: SocketAddr = "1.1.1.1:80".parse().unwrap();
+    for (number, allow) in ["1.1.1.1/32", "plain.example", "*.example:80"].into_iter().enumerate() {
+        let pool = client.pool(&allowing(&[allow]), TIMEOUT);
+        let error = post_on(&pool, "http://plain.example/").await.unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{allow}: {error}");
+        assert_eq!(dial.dialed(), vec![address; number + 1], "{allow}");
+    }
 }
 
 #[tokio::test]
 async fn what_the_process_denies_no_endpoint_allows() {
-    let deny = vec!["127.0.0.1/32".parse().unwrap()];
-    let settings = ClientSettings { deny, ..ClientSettings::default() };
+    let settings = ClientSettings { policy: denying(&["127.0.0.1"]), ..ClientSettings::default() };
     let dial = Arc::new(Recorder::default());
     let client = Client::with(settings, Arc::new(SystemResolver), dial.clone()).unwrap();
     let error = post(&client, "http://127.0.0.1:9/").await.unwrap_err();
-    assert!(matches!(error, Error::Refused { refusal: Refusal::Denied, .. }), "{error}");
+    assert_eq!(error.to_string(), "127.0.0.1 is refused: 127.0.0.1: `deny` has 127.0.0.1/32");
     assert!(dial.dialed().is_empty());
+}
+
+#[tokio::test]
+async fn a_denied_host_or_port_is_not_even_resolved() {
+    let (resolve, dial) = (Answers::new(&[&["1.1.1.1"]]), Arc::new(Recorder::default()));
+    let settings = ClientSettings { policy: allowing(&["mail.example"]), ..ClientSettings::default() };
+    let client = Client::with(settings, resolve.clone(), dial.clone()).unwrap();
+    let pool = client.pool(&denying(&["*.example:8443", ":25", "mail.example"]), TIMEOUT);
+    for (url, rule) in [
+        ("https://hooks.example:8443/", "*.example:8443"),
+        ("https://HOOKS.example.:8443/", "*.example:8443"),
+        ("https://other.test:25/", ":25"),
+        ("http://mail.example/", "mail.example"),
+    ] {
+        let error = post_on(&pool, url).await.unwrap_err();
+        assert!(error.to_string().ends_with(&format!(" is refused: `deny` has {rule}")), "{url}: {error}");
+    }
+    assert_eq!((resolve.asked(), dial.dialed()), (0, vec![]));
+    let error = post_on(&pool, "https://hooks.example/").await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "another port is not denied: {error}");
+}
+
+#[tokio::test]
+async fn an_allowed_host_is_reached_in_a_network_of_ones_own_but_not_as_a_metadata_service() {
+    let server = Server::start(|_| ok()).await;
+    let resolve =
+        Answers::new(&[&["127.0.0.1"], &["127.0.0.1"], &["169.254.169.254"], &["127.0.0.1", "169.254.1.1"]]);
+    let dial = Recorder::leading_to(server.address);
+    let client = client(resolve, dial.clone(), None);
+    let entry = format!("hooks.example:{}", server.address.port());
+    let url = |host: &str| format!("http://{host}:{}/", server.address.port());
+    let post = async |host| post_on(&client.pool(&allowing(&[&entry]), TIMEOUT), &url(host)).await;
+    assert_eq!(post("hooks.example").await.unwrap().status, 200);
+    let other = post("other.example").await.unwrap_err();
+    assert!(matches!(other, Error::Refused { refusal: Refusal::Range(Range::Loopback), .. }), "{other}");
+    for range in [Range::Metadata, Range::LinkLocal] {
+        let error = post("hooks.example").await.unwrap_err();
+        assert!(
+            matches!(error, Error::Refused { refusal: Refusal::OnlyByAddress(at), .. } if at == range),
+            "{error}"
+        );
+    }
+    assert_eq!(dial.dialed(), [SocketAddr::new("127.0.0.1".parse().unwrap(), server.address.port())]);
 }
 
 #[tokio::test]
@@ -123,7 +184,7 @@ async fn a_connection_that_one_policy_let_through_serves_no_other() {
     let server = Server::start(|_| ok()).await;
     let client = Client::new(ClientSettings::default()).unwrap();
     let open = client.pool(&loopback(), TIMEOUT);
-    let shut = client.pool(&[], TIMEOUT);
+    let shut = client.pool(&Policy::default(), TIMEOUT);
     assert_eq!(post_on(&open, &server.url()).await.unwrap().status, 200);
     let error = post_on(&shut, &server.url()).await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
@@ -132,60 +193,13 @@ async fn a_connection_that_one_policy_let_through_serves_no_other() {
 }
 
 #[tokio::test]
-async fn a_good_certificate_of_an_extra_authority_is_accepted() {
-    let authority = Authority::new("known");
-    let server = Server::start_tls(authority.server("good.example", 4000)).await;
-    let client = client(Answers::new(&[&["127.0.0.1"]]), Arc::new(TcpDialer), Some(authority.pem()));
-    let url = format!("https://good.example:{}/", server.address.port());
-    assert_eq!(post(&client, &url).await.unwrap().status, 200);
-}
-
-#[tokio::test]
-async fn each_bad_certificate_says_what_is_wrong_with_it() {
-    let authority = Authority::new("known");
-    for (tls, failure) in [
-        (authority.server("tls.example", 2001), TlsFailure::Expired),
-        (authority.server("other.example", 4000), TlsFailure::WrongHost),
-        (self_signed("tls.example"), TlsFailure::UnknownIssuer),
-        (Authority::new("unknown").server("tls.example", 4000), TlsFailure::UnknownIssuer),
-    ] {
-        let server = Server::start_tls(tls).await;
-        let client = client(Answers::new(&[&["127.0.0.1"]]), Arc::new(TcpDialer), Some(authority.pem()));
-        let url = format!("https://tls.example:{}/", server.address.port());
-        let error = post(&client, &url).await.unwrap_err();
-        assert_eq!(error, Error::Tls { host: "tls.example".into(), failure });
-        assert!(server.requests().is_empty());
-    }
-}
-
-#[tokio::test]
-async fn https_to_a_server_without_tls_says_so() {
-    let server = Server::start(|_| ok()).await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let client = Client::new(ClientSettings::default()).unwrap();
-    let url = format!("https://127.0.0.1:{port}/");
-    // Answers a TLS hello in plain text.
-    let plain = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-        tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
-        stream
-    };
-    let (error, _stream) = tokio::join!(post(&client, &url), plain);
-    let failure = TlsFailure::NotTls;
-    assert_eq!(error.unwrap_err(), Error::Tls { host: "127.0.0.1".into(), failure });
-    drop(server);
-}
-
-#[tokio::test]
 async fn a_resolver_that_never_answers_and_a_name_without_addresses_fail_in_time() {
     let short = Duration::from_millis(200);
     let client_with = |resolve| client(resolve, Arc::new(Recorder::default()), None);
-    let pool = client_with(Arc::new(Silent::default())).pool(&[], short);
+    let pool = client_with(Arc::new(Silent::default())).pool(&Policy::default(), short);
     let error = post_on(&pool, "https://slow.example/").await.unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::Head | Phase::Connecting, .. }), "{error}");
-    let pool = client_with(Answers::new(&[&[]])).pool(&[], short);
+    let pool = client_with(Answers::new(&[&[]])).pool(&Policy::default(), short);
     let error = post_on(&pool, "https://no.example/").await.unwrap_err();
     assert_eq!(error.to_string(), "no.example does not resolve: entity not found");
 }
@@ -239,7 +253,7 @@ async fn a_fresh_connection_that_is_closed_without_an_answer_is_not_tried_twice(
 async fn a_name_whose_servers_are_silent_takes_few_threads() {
     let silent = Arc::new(Silent::default());
     let client = client(silent.clone(), Arc::new(Recorder::default()), None);
-    let pool = client.pool(&[], Duration::from_millis(50));
+    let pool = client.pool(&Policy::default(), Duration::from_millis(50));
     for _ in 0..3 {
         let calls = (0..8).map(|_| post_on(&pool, "https://silent.example/"));
         for result in futures_util::future::join_all(calls).await {

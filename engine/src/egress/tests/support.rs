@@ -289,30 +289,69 @@ impl Authority {
         self.0.pem().into_bytes()
     }
 
-    /// A server's settings with a certificate for `host`, valid up to `until` (year).
-    pub(crate) fn server(&self, host: &str, until: i32) -> rustls::ServerConfig {
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(until, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        server_config(certificate.der().clone(), &key)
+    /// A server's settings with a good certificate for `host`.
+    pub(crate) fn server(&self, host: &str) -> rustls::ServerConfig {
+        Certificate::for_host(host).signed_by(self).server()
     }
 }
 
-/// A server's settings with a certificate that signs itself.
-pub(crate) fn self_signed(host: &str) -> rustls::ServerConfig {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([host.to_owned()]).unwrap().self_signed(&key).unwrap();
-    server_config(certificate.der().clone(), &key)
+/// A certificate that is not signed yet.
+pub(crate) struct Certificate(CertificateParams);
+
+impl Certificate {
+    pub(crate) fn for_host(host: &str) -> Self {
+        Self(CertificateParams::new([host.to_owned()]).unwrap())
+    }
+
+    /// Valid from the first day of this year on.
+    pub(crate) fn from(mut self, year: i32) -> Self {
+        self.0.not_before = rcgen::date_time_ymd(year, 1, 1);
+        self
+    }
+
+    /// Valid to the first day of this year.
+    pub(crate) fn until(mut self, year: i32) -> Self {
+        self.0.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self
+    }
+
+    /// One that may sign others.
+    pub(crate) fn of_an_authority(mut self) -> Self {
+        self.0.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self
+    }
+
+    pub(crate) fn signed_by(self, authority: &Authority) -> Signed {
+        let key = KeyPair::generate().unwrap();
+        Signed(self.0.signed_by(&key, &authority.0).unwrap(), key)
+    }
+
+    pub(crate) fn self_signed(self) -> Signed {
+        let key = KeyPair::generate().unwrap();
+        Signed(self.0.self_signed(&key).unwrap(), key)
+    }
 }
 
-fn server_config(
-    certificate: rustls_pki_types::CertificateDer<'static>,
-    key: &KeyPair,
-) -> rustls::ServerConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap()
+/// A certificate with its key.
+pub(crate) struct Signed(rcgen::Certificate, KeyPair);
+
+impl Signed {
+    pub(crate) fn pem(&self) -> Vec<u8> {
+        self.0.pem().into_bytes()
+    }
+
+    pub(crate) fn server(&self) -> rustls::ServerConfig {
+        self.server_speaking(rustls::ALL_VERSIONS)
+    }
+
+    pub(crate) fn server_speaking(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> rustls::ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
+        let key = PrivateKeyDer::Pkcs8(self.1.serialize_der().into());
+        builder.with_single_cert(vec![self.0.der().clone()], key).unwrap()
+    }
 }
