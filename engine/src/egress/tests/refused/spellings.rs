@@ -180,11 +180,12 @@ pub(super) const HOSTS: &[(Why, &[&str])] = &[
             "[::ffff:127.0.0.1.]",
             "127.0.0.1%00.example.com",
             "exa<mple.com",
+            "local host",
             "127.0.0.1:65536",
             "127.0.0.1:80:80",
         ],
     ),
-    (Why::Unclear, &["local host", "", "example.com\\@127.0.0.1@", "127.0.0.1:443\\@example.com"]),
+    (Why::Unclear, &["", "example.com\\@127.0.0.1@", "127.0.0.1:443\\@example.com"]),
     // Somebody else's name in front.
     (
         Why::UserInfo,
