@@ -83,7 +83,7 @@ pub(super) async fn adopt(
     let into = LaneName::parse(&into).ok_or_else(|| {
         Problem::bad_request(format!("into is {into:?}")).hint("a lane is PIPELINE/SUBSCRIPTION")
     })?;
-    relocate(&admin, &caller, &lane, Fate::Adopted(into), dry_run).await
+    relocate(&admin, &caller, &lane, &Fate::Adopted(into), dry_run).await
 }
 
 /// Move what an orphaned lane holds to the dead letters
@@ -103,24 +103,24 @@ pub(super) async fn dead_letter(
 ) -> Result<Json<Moves>, Problem> {
     let body = body.map_err(|error| super::unread(&error))?;
     let request = json_body::<DeadLetterRequest>(&headers, &body)?.unwrap_or_default();
-    relocate(&admin, &caller, &lane, Fate::DeadLettered, request.dry_run).await
+    relocate(&admin, &caller, &lane, &Fate::DeadLettered, request.dry_run).await
 }
 
 async fn relocate(
     admin: &Admin,
     caller: &Caller,
     (pipeline, subscription): &(String, String),
-    fate: Fate,
+    fate: &Fate,
     dry_run: bool,
 ) -> Result<Json<Moves>, Problem> {
     let until = Instant::now() + MOVE_MAX;
     let from = LaneName::new(pipeline, subscription);
     let from = from.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let may = orphans::may_move(&admin.nats, &admin.registry, &from, &fate).await;
+    let may = orphans::may_move(&admin.nats, &admin.registry, &from, fate).await;
     may.map_err(|error| not_moved(&error))?;
     let go_on = AtomicBool::new(true);
     let mut moves = Moves { moved: 0, stays: 0, problem: None, done: false, dry_run };
-    let mut worked = std::pin::pin!(orphans::moves(&admin.nats, &from, &fate, &go_on, dry_run));
+    let mut worked = std::pin::pin!(orphans::moves(&admin.nats, &from, fate, &go_on, dry_run));
     while let Ok(next) = timeout_at(until, worked.try_next()).await {
         match next {
             Ok(Some((_, Ok(())))) => moves.moved += 1,
@@ -141,7 +141,7 @@ async fn relocate(
             }
         }
     }
-    if let Fate::Adopted(into) = &fate {
+    if let Fate::Adopted(into) = fate {
         admin.nats.nudge_pipeline(&into.pipeline).await;
     }
     let (lane, moved, stays, done) = (from.to_string(), moves.moved, moves.stays, moves.done);
