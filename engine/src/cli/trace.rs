@@ -50,7 +50,7 @@ fn text(places: &[Place]) -> String {
     for event in events {
         let lines: Vec<&Place> = places.iter().filter(|place| place.event == *event).collect();
         let rows: Vec<Vec<String>> = lines.iter().map(|place| row(place)).collect();
-        text.push_str(&format!("{} of {} ({})\n", event.id, event.source, event.ty));
+        text.extend([&event.id, " of ", &event.source, " (", &event.ty, ")\n"]);
         text.push_str(&table(
             &["WHERE", "LANE", "SINCE", "NEXT", "ATTEMPTS", "LAST ERROR", "MODULES"],
             &rows,

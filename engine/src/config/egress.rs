@@ -6,7 +6,7 @@ use super::checked::Egress;
 use super::kinds::{Choice, FilePath, Flag, List, quoted};
 use super::report::Code;
 use super::setting::Absent::{Default, Nothing};
-use super::setting::{About, Context, Found, Kind, Section, Setting, Table};
+use super::setting::{About, Context, Found, Kind, Reported, Section, Setting, Table};
 use super::values::{Secret, TextOrReference};
 use crate::egress::{Policy, Proxy, Rule, TlsVersion};
 
@@ -80,22 +80,22 @@ pub(super) fn read(table: &Table<'_>) -> Option<Egress> {
         ca: ca?,
         system_roots: system_roots?,
         tls_min: tls_min?,
-        proxy: proxy?,
+        proxy: proxy.ok()?,
     })
 }
 
 /// The proxy with its credentials, if one is named.
-fn proxy(table: &Table<'_>) -> Option<Option<Proxy>> {
-    let proxy = table.optional(&PROXY).ok();
-    let user = table.optional(&PROXY_USER).ok();
-    let password = table.optional(&PROXY_PASSWORD).ok();
+fn proxy(table: &Table<'_>) -> Result<Option<Proxy>, Reported> {
+    let proxy = table.optional(&PROXY);
+    let user = table.optional(&PROXY_USER);
+    let password = table.optional(&PROXY_PASSWORD);
     table.both(&PROXY_USER, &PROXY_PASSWORD);
     if let (None, Some(at)) = (table.given(&PROXY), table.given(&PROXY_USER)) {
         let hint = "name the proxy that it is for, or leave it out";
         table.context(PROXY_USER.key()).wrong(Code::Conflict, &at, "stands without proxy", hint);
     }
     let credentials = user?.zip(password?);
-    Some(proxy?.map(|proxy| Proxy { credentials, ..proxy }))
+    Ok(proxy?.map(|proxy| Proxy { credentials, ..proxy }))
 }
 
 /// A forward proxy.

@@ -7,7 +7,7 @@ use super::{ApiError, Nats, Stored};
 use crate::model::Timestamp;
 
 /// Stretches of a stream that are looked through at the same time.
-const STRETCHES: u64 = 32;
+const STRETCHES: u8 = 32;
 
 impl Nats {
     /// The messages from `first` to `last` (sequences, both included) of which `picked` makes something, oldest first.
@@ -21,13 +21,13 @@ impl Nats {
         if first > last {
             return Ok(Vec::new());
         }
-        let length = (last - first) / STRETCHES + 1;
-        let stretch = |number: u64| {
-            let from = first + number * length;
+        let length = (last - first) / u64::from(STRETCHES) + 1;
+        let stretch = |number: u8| {
+            let from = first + u64::from(number) * length;
             self.stretch(stream, from, last.min(from + length - 1), picked)
         };
         let found: Vec<Vec<T>> =
-            stream::iter(0..STRETCHES).map(stretch).buffered(STRETCHES as usize).try_collect().await?;
+            stream::iter(0..STRETCHES).map(stretch).buffered(STRETCHES.into()).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 

@@ -176,7 +176,7 @@ pub async fn trace(nats: &Nats, registry: &Registry, wanted: &Wanted) -> Result<
         let origins = origins.remove(stream).unwrap_or_default();
         looked.extend(in_source(nats, stream, &readers, wanted, origins, &mut places).await?);
     }
-    places.sort_by(|one, two| (one.kind, one.sequence).cmp(&(two.kind, two.sequence)));
+    places.sort_by_key(|place| (place.kind, place.sequence));
     Ok(Traced { places, looked })
 }
 

@@ -34,7 +34,7 @@ pub struct Walk {
 /// How those that are meant are found.
 enum Way {
     /// By their subjects.
-    Filter(Reader),
+    Filter(Box<Reader>),
     /// By their sequences, smallest first.
     Picked(VecDeque<u64>),
 }
@@ -85,7 +85,7 @@ impl Walk {
     #[must_use]
     pub fn at_once(mut self, most: usize) -> Self {
         if let Way::Filter(reader) = self.way {
-            self.way = Way::Filter(reader.at_once(most));
+            self.way = Way::Filter(Box::new(reader.at_once(most)));
         }
         self
     }
@@ -146,7 +146,8 @@ impl Walk {
 impl Way {
     fn of(nats: &Nats, selection: &Selection, from: u64) -> Self {
         if selection.sequences.is_empty() {
-            return Self::Filter(Reader::new(nats, nats.prefix().dlq(), selection.subject(nats), from));
+            let reader = Reader::new(nats, nats.prefix().dlq(), selection.subject(nats), from);
+            return Self::Filter(Box::new(reader));
         }
         let picked: BTreeSet<u64> =
             selection.sequences.iter().copied().filter(|picked| *picked >= from).collect();
