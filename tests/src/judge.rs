@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::{Endpoint, eventually};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{Context, stream::Config};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 /// Held by tests that fill the machine: two at once would measure each other.
 pub static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -112,25 +112,33 @@ pub struct Letter {
     pub sequence: u64,
 }
 
-/// All dead letters.
+/// All dead letters. A cluster may need a moment until a new consumer of them can be pulled from.
 pub async fn dead_letters(jetstream: &Context) -> Vec<Letter> {
-    let mut stream = jetstream.get_stream("HOOKMILL_DLQ").await.expect("the stream is there");
-    let count = stream.info().await.expect("is told").state.messages;
+    let read = || read_dead_letters(jetstream);
+    eventually(Duration::from_secs(30), "the dead letters can be read", read).await
+}
+
+async fn read_dead_letters(jetstream: &Context) -> Result<Vec<Letter>, String> {
+    fn text(error: impl std::fmt::Display) -> String {
+        error.to_string()
+    }
+    let mut stream = jetstream.get_stream("HOOKMILL_DLQ").await.map_err(text)?;
+    let count = stream.info().await.map_err(text)?.state.messages;
     let settings = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };
-    let consumer = stream.create_consumer(settings).await.expect("a consumer");
-    let stored = consumer.messages().await.expect("messages").take(usize::try_from(count).expect("fits"));
+    let consumer = stream.create_consumer(settings).await.map_err(text)?;
+    let stored = consumer.messages().await.map_err(text)?.take(usize::try_from(count).expect("fits"));
     let letter = |message: Result<async_nats::jetstream::Message, _>| async {
-        let message = message.expect("a message");
+        let message = message.map_err(text)?;
         let tokens: Vec<&str> = message.subject.split('.').collect();
         let headers = message.headers.as_ref().expect("a dead letter has headers");
         let sequence = headers.get("Hookmill-Source-Sequence").expect("it says where it came from");
-        Letter {
+        Ok(Letter {
             subscription: tokens[3].to_owned(),
             reason: tokens[4].to_owned(),
             sequence: sequence.as_str().parse().expect("a number"),
-        }
+        })
     };
-    stored.then(letter).collect().await
+    stored.then(letter).try_collect().await
 }
 
 /// Dead letters by reason.

@@ -27,7 +27,7 @@ pub enum StoreError {
     #[error("the NATS user has no permission to publish there; grant it, or change the subject")]
     Forbidden,
     /// No stream takes the subject, or nobody answers for it.
-    #[error("no stream takes messages on this subject")]
+    #[error("no stream takes messages on this subject, or its stream has no leader")]
     NoStream,
     /// The message is too large for the server or the stream.
     #[error("the message is larger than the server or the stream takes")]

@@ -43,7 +43,8 @@ async fn commands_say_clearly_and_soon_that_a_cluster_has_no_leader() {
     .await;
     cluster.kill(1).await;
     cluster.kill(2).await;
-    let because = ["JetStream does not answer; ", "too few servers of its cluster run"];
+    let because =
+        ["JetStream does not answer; ", "too few servers of its cluster run", "its stream has no leader"];
     for command in COMMANDS {
         fails(&cluster.server(0).url(), command, &because).await;
     }
