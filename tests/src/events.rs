@@ -121,3 +121,15 @@ pub async fn publish_all(jetstream: &Context, messages: impl IntoIterator<Item =
     let acks = sent.map(|ack| async { ack.await.expect("the publish is acknowledged").sequence });
     acks.buffered(IN_FLIGHT_MAX).collect().await
 }
+
+/// The same one message after the other, for a task of its own: what it returns can be sent between threads.
+pub async fn publish_each(jetstream: Context, messages: Vec<Message>) {
+    let mut acks = Vec::with_capacity(messages.len());
+    for message in messages {
+        let sent = jetstream.publish_with_headers(message.subject, message.headers, message.payload).await;
+        acks.push(sent.expect("the publish is sent"));
+    }
+    for ack in acks {
+        ack.await.expect("the publish is acknowledged");
+    }
+}

@@ -26,6 +26,7 @@ mod mill;
 mod pace;
 mod publish_target;
 mod registry;
+mod reload;
 mod retries;
 mod rollout;
 mod scene;

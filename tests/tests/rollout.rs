@@ -5,11 +5,13 @@ use std::time::Duration;
 use hookmill_tests::behaviour::always;
 use hookmill_tests::endpoint::Endpoint;
 use hookmill_tests::engine::Engine;
-use hookmill_tests::events::{make_source_stream, publish_all, structured};
+use hookmill_tests::events::{make_source_stream, publish_all, publish_each, structured};
 use hookmill_tests::eventually::eventually;
 use hookmill_tests::folder::PipelineFolder;
 use hookmill_tests::http;
 use hookmill_tests::nats_server::NatsServer;
+
+use crate::mill::delivery_ids_of;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -58,4 +60,50 @@ async fn what_comes_after_a_roll_out_reaches_the_subscription_that_only_the_new_
     publish_all(&jetstream, (250..300).map(structured)).await;
     kept.wait_for_delivered(300, DEADLINE).await;
     assert_eq!(old.terminate().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_the_engine_with_the_new_file_is_ready_nothing_goes_by_the_old_one_however_busy_that_is() {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    make_source_stream(&jetstream).await;
+    let (kept, added) = (Endpoint::start(always(200)).await, Endpoint::start(always(200)).await);
+    let narrow = "[source]\nsubjects = [\"events.com.>\"]\n".to_owned() + &subscription("kept", &kept);
+    let old_file = PipelineFolder::with("orders", &narrow);
+    // The new file takes more subjects, by the same durable.
+    let wide = "[source]\nsubjects = [\"events.com.>\", \"events.org.>\"]\n".to_owned();
+    let both = wide + &subscription("kept", &kept) + &subscription("added", &added);
+    let new_file = PipelineFolder::with("orders", &both);
+    let old = Engine::run(&server).arg(old_file.path()).start().await;
+
+    let (stop, told) = tokio::sync::watch::channel(false);
+    let busy = jetstream.clone();
+    let publisher = tokio::spawn(async move {
+        let (mut published, mut pace) = (0, tokio::time::interval(Duration::from_millis(25)));
+        while !*told.borrow() {
+            pace.tick().await;
+            let elsewhere = |number| structured(number).on("events.org.shop");
+            let orders = (published..published + 40).map(structured);
+            let orders = orders.chain((published + 40..published + 50).map(elsewhere)).collect();
+            publish_each(busy.clone(), orders).await;
+            published += 50;
+        }
+        published
+    });
+    kept.wait_for_delivered(200, DEADLINE).await;
+    let new = Engine::run(&server).arg(new_file.path()).start().await;
+    // From here on. What is on other subjects was waiting for a file that takes it from the beginning.
+    publish_all(&jetstream, (1_000_000..1_000_500).map(structured)).await;
+    stop.send(true).expect("the publisher listens");
+    let published = publisher.await.expect("every publish is acknowledged");
+
+    let marked = delivery_ids_of("orders", "added", 1_000_000..1_000_500);
+    added
+        .wait_for("all that came once it was ready", DEADLINE, |log| marked.is_subset(log.delivered()))
+        .await;
+    let before = (0..published).filter(|number| number % 50 < 40);
+    let all = delivery_ids_of("orders", "kept", before.chain(1_000_000..1_000_500));
+    kept.wait_for("all of it, by either file", DEADLINE, |log| all.is_subset(log.delivered())).await;
+    assert_eq!(old.terminate().await, 0);
+    assert_eq!(new.terminate().await, 0);
 }

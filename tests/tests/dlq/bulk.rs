@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use hookmill_tests::engine::{LogLine, Said, hookmill_watched_at_terminal};
 use hookmill_tests::{Cable, Engine, behaviour, eventually};
-use serde_json::json;
 
 use super::stock::put_letters;
 use crate::mill::{LATER, Mill};
@@ -170,18 +169,19 @@ async fn a_full_lane_stops_a_redrive_and_leaves_the_rest() {
     assert_eq!((said.code, &*said.stdout), (1, ""), "{said:?}");
     let lines: Vec<&str> = said.stderr.lines().collect();
     let [refused, stopped, summary] = lines[..] else { panic!("{said:?}") };
-    let expected =
-        "error: dead letter 101 (orders/hook) is not redriven: its lane can't take it: JetStream refuses";
-    assert!(refused.starts_with(expected), "{refused}");
+    // Which one meets the full lane first isn't certain: many are on their way at once.
+    assert!(refused.starts_with("error: dead letter "), "{refused}");
+    let expected = "(orders/hook) is not redriven: its lane can't take it: JetStream refuses";
+    assert!(refused.contains(expected), "{refused}");
     assert!(stopped.starts_with("stopped there: the others stay in the dead letters"), "{stopped}");
     assert_eq!(summary, "100 redriven, 1 can't be");
     mill.holds("HOOKMILL_DLQ", 200).await;
     mill.command(&["lane", "resume", "orders/hook"]).await;
-    mill.delivered(1..=100).await;
+    mill.endpoint.wait_for_delivered(100, LATER).await;
     mill.holds("HOOKMILL_LANES", 0).await;
     let lines = mill.json(&["dlq", "redrive", "--all", "--rate", "100/s"]).await;
     assert_eq!(lines.len(), 200);
-    assert_eq!(lines[0], json!({ "sequence": 101, "redriven": true, "error": null }));
+    assert!(lines.iter().all(|line| line["redriven"] == true && line["error"].is_null()), "{lines:?}");
     mill.delivered(1..=300).await;
     assert_eq!(engine.terminate().await, 0);
 }

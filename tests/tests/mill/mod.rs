@@ -125,12 +125,21 @@ impl Mill {
 
 /// The ids of the deliveries of these orders to `orders/hook`.
 pub fn delivery_ids(numbers: RangeInclusive<usize>) -> HashSet<String> {
-    let pipeline = Name::new("orders").expect("a name");
+    delivery_ids_of("orders", "hook", numbers)
+}
+
+/// The same for any lane.
+pub fn delivery_ids_of(
+    pipeline: &str,
+    subscription: &str,
+    numbers: impl IntoIterator<Item = usize>,
+) -> HashSet<String> {
+    let pipeline = Name::new(pipeline).expect("a name");
     let id = |number| {
-        let id = events::order_id(number);
-        DeliveryId::derive(events::ORDER_SOURCE, &id, &pipeline, "hook", &SplitPath::root()).to_string()
+        let (id, path) = (events::order_id(number), SplitPath::root());
+        DeliveryId::derive(events::ORDER_SOURCE, &id, &pipeline, subscription, &path).to_string()
     };
-    numbers.map(id).collect()
+    numbers.into_iter().map(id).collect()
 }
 
 /// `hookmill` with `arguments` and this server.
