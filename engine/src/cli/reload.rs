@@ -201,6 +201,8 @@ impl<'l> Reloading<'l> {
             match successor {
                 Ok(successor) => {
                     self.engine = successor.take_over().await;
+                    // Now, not when it is ready: by then the files may have been refused again.
+                    self.current.notice(None);
                     self.announced = false;
                     self.show_by = Instant::now() + SHOWN_AFTER_MAX;
                 }
@@ -217,7 +219,6 @@ impl<'l> Reloading<'l> {
             return self.say(News::Ready);
         }
         counter!(names::CONFIG_RELOADS, "result" => "ok").increment(1);
-        self.current.notice(None);
         tracing::info!("ready with the files as they are now");
         self.say(News::Loaded);
     }

@@ -15,6 +15,8 @@ const DIGEST_SHOWN: usize = 12;
 pub(crate) async fn status(global: &Global) -> Result<(), Failure> {
     let process = assemble::process(global)?;
     let nats = assemble::connect(&process).await?;
+    // A cluster without a leader tells of its streams as if nothing were wrong.
+    nats.answers().await.map_err(|error| Failure::failed(&error))?;
     let modules = Modules::look(&nats);
     let engines = modules.engines().await.map_err(|error| Failure::failed(&error))?;
     let uses = modules.uses().await.map_err(|error| Failure::failed(&error))?;

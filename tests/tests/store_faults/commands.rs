@@ -45,8 +45,14 @@ async fn commands_say_clearly_and_soon_that_a_cluster_has_no_leader() {
     cluster.kill(2).await;
     let because =
         ["JetStream does not answer; ", "too few servers of its cluster run", "its stream has no leader"];
+    let url = cluster.server(0).url();
+    eventually(NatsCluster::LEADER_MAX, "the server that is left has noticed", || async {
+        let said = hookmill(&["status", "--nats", &url]).await;
+        if said.code == 1 { Ok(()) } else { Err(said.stdout) }
+    })
+    .await;
     for command in COMMANDS {
-        fails(&cluster.server(0).url(), command, &because).await;
+        fails(&url, command, &because).await;
     }
 }
 
