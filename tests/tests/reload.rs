@@ -8,6 +8,7 @@ use std::time::Duration;
 use hookmill_tests::engine::LogLine;
 use hookmill_tests::{Endpoint, Engine, PipelineFolder, Reply, behaviour, events, eventually, http};
 use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
 
 use crate::mill::{LATER, Mill, SOON, delivery_ids, delivery_ids_of, orders, retry};
 
@@ -59,14 +60,15 @@ fn subscription(name: &str, endpoint: &Endpoint, deliver: &str) -> String {
 struct Publisher {
     stop: Arc<AtomicBool>,
     published: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinSet<()>,
 }
 
 impl Publisher {
     fn start(mill: &Mill) -> Self {
         let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (jetstream, told, count) = (mill.jetstream.clone(), stop.clone(), published.clone());
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_millis(50));
             while !told.load(Ordering::Acquire) {
                 pace.tick().await;
@@ -87,9 +89,9 @@ impl Publisher {
         .await;
     }
 
-    async fn stop(self) -> usize {
+    async fn stop(mut self) -> usize {
         self.stop.store(true, Ordering::Release);
-        self.task.await.expect("every publish is acknowledged");
+        self.task.join_next().await.expect("it was started").expect("every publish is acknowledged");
         self.published.load(Ordering::Acquire)
     }
 }

@@ -78,7 +78,8 @@ async fn once_the_engine_with_the_new_file_is_ready_nothing_goes_by_the_old_one_
 
     let (stop, told) = tokio::sync::watch::channel(false);
     let busy = jetstream.clone();
-    let publisher = tokio::spawn(async move {
+    let mut publisher = tokio::task::JoinSet::new();
+    publisher.spawn(async move {
         let (mut published, mut pace) = (0, tokio::time::interval(Duration::from_millis(25)));
         while !*told.borrow() {
             pace.tick().await;
@@ -95,7 +96,8 @@ async fn once_the_engine_with_the_new_file_is_ready_nothing_goes_by_the_old_one_
     // From here on. What is on other subjects was waiting for a file that takes it from the beginning.
     publish_all(&jetstream, (1_000_000..1_000_500).map(structured)).await;
     stop.send(true).expect("the publisher listens");
-    let published = publisher.await.expect("every publish is acknowledged");
+    let published =
+        publisher.join_next().await.expect("it was started").expect("every publish is acknowledged");
 
     let marked = delivery_ids_of("orders", "added", 1_000_000..1_000_500);
     added
