@@ -19,6 +19,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Watch {
     watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
+    /// Something has changed that nobody was told yet.
+    changing: bool,
     watched: BTreeSet<PathBuf>,
 }
 
@@ -33,7 +35,7 @@ impl Watch {
                 let _ = sender.try_send(());
             }
         })?;
-        let mut watch = Self { watcher, changes, watched: BTreeSet::new() };
+        let mut watch = Self { watcher, changes, changing: false, watched: BTreeSet::new() };
         for path in paths {
             watch.add(path)?;
         }
@@ -63,13 +65,15 @@ impl Watch {
         Ok(())
     }
 
-    /// Waits for a change, and until it has settled.
+    /// Waits for a change, and until it has settled. May be given up at any point: the change is told next time.
     pub(crate) async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
+        if !self.changing && self.changes.recv().await.is_none() {
             return std::future::pending().await;
         }
+        self.changing = true;
         let settled = async { while tokio::time::timeout(SETTLE, self.changes.recv()).await.is_ok() {} };
         let _ = tokio::time::timeout(SETTLE_MAX, settled).await;
+        self.changing = false;
     }
 }
 
@@ -83,4 +87,21 @@ fn referred(pipeline: &crate::config::Pipeline) -> Vec<PathBuf> {
         _ => None,
     });
     schemas.chain(modules).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_told_though_whoever_waited_for_it_gave_up_while_it_settled() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut watch = Watch::start(&[folder.path().to_owned()]).expect("it is watched");
+        std::fs::write(folder.path().join("p.toml"), "x = 1").expect("it is written");
+        while !watch.changing {
+            // Given up each time before anything can have settled.
+            let _ = tokio::time::timeout(SETTLE / 4, watch.changed()).await;
+        }
+        tokio::time::timeout(SETTLE_MAX * 2, watch.changed()).await.expect("it is told");
+    }
 }

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::answered::Answered;
+use self::gate::Gate;
 use self::health::{Health, Part};
 use self::held::Holds;
 use self::lane::Lane;
@@ -162,6 +163,7 @@ struct Kept {
     registry: Registry,
     limits: Limits,
     onlooker: Option<Onlooker>,
+    gate: Arc<Gate>,
     holds: Arc<Holds>,
     running: Running,
     answered: Arc<Answered>,
@@ -193,6 +195,7 @@ impl Engine {
             registry,
             limits,
             onlooker,
+            gate: Arc::default(),
             holds: Arc::default(),
             running: Running::default(),
             answered: Arc::default(),
@@ -221,7 +224,7 @@ impl Engine {
         let cut_off = CancellationToken::new();
         Arc::new(Self {
             id: format!("{:016x}", rand::random::<u64>()),
-            storing: Arc::new(Storing::new(nats.clone(), cut_off.clone())),
+            storing: Arc::new(Storing::new(nats.clone(), kept.gate, cut_off.clone())),
             modules: Modules::look(&nats),
             nats,
             registry,

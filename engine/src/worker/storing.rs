@@ -1,6 +1,7 @@
 //! Storing the next state of a task: waits, lanes, dead letters. Every store is tried until it is done or the engine
 //! stops; while one is refused, intake is closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Stores tasks for one engine.
 pub struct Storing {
     pub(super) nats: Nats,
-    pub(super) gate: Gate,
+    pub(super) gate: Arc<Gate>,
     pub(super) cut_off: CancellationToken,
 }
 
@@ -92,9 +93,9 @@ impl Patience<'_> {
 }
 
 impl Storing {
-    /// Over this connection; `cut_off` ends every wait.
-    pub fn new(nats: Nats, cut_off: CancellationToken) -> Self {
-        Self { nats, gate: Gate::default(), cut_off }
+    /// Over this connection; `gate` is closed while a store is refused, `cut_off` ends every wait.
+    pub fn new(nats: Nats, gate: Arc<Gate>, cut_off: CancellationToken) -> Self {
+        Self { nats, gate, cut_off }
     }
 
     fn patience(&self, what: &'static str, stream: String, subject: Option<String>) -> Patience<'_> {

@@ -127,6 +127,7 @@ impl Successor {
             registry: old.registry.clone(),
             limits: old.limits,
             onlooker: old.onlooker.clone(),
+            gate: old.storing.gate.clone(),
             holds: old.holds.clone(),
             running: old.running.clone(),
             answered: old.answered.clone(),
