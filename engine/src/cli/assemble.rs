@@ -51,6 +51,8 @@ pub(crate) async fn connect_to(
     needed: impl FnOnce(&Prefix) -> Vec<String>,
 ) -> Result<Nats, Failure> {
     let nats = connect(process).await?;
+    // A cluster without a leader tells of its streams as if nothing were wrong.
+    nats.answers().await.map_err(|error| Failure::failed(&error))?;
     let missing = nats.missing(needed(nats.prefix())).await.map_err(|error| Failure::failed(&error))?;
     if missing.is_empty() {
         return Ok(nats);
