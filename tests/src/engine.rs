@@ -165,9 +165,14 @@ impl Engine {
         EngineOptions { program: None, arguments, environment: Vec::new(), ready_max: READY_MAX }
     }
 
+    /// Waits until it has said where it listens, ready or not.
+    async fn listens(&mut self) {
+        self.address = Some(self.announced_address().await);
+    }
+
     /// Waits until `/readyz` says 200.
     pub async fn ready(&mut self) {
-        self.address = Some(self.announced_address().await);
+        self.listens().await;
         let url = self.url("/readyz");
         eventually(self.options.ready_max, "the engine is ready", || async {
             assert!(self.process.exited().is_none(), "the engine ended:\n{}", self.log_tail());
@@ -253,9 +258,20 @@ impl Engine {
     /// Starts again with the same options, killing it first if it runs, and waits until it is ready.
     pub async fn restart(&mut self) {
         self.kill().await;
+        self.launch_again();
+        self.ready().await;
+    }
+
+    /// The same, and waits until it listens: for one that is not to become ready.
+    pub async fn restart_unready(&mut self) {
+        self.kill().await;
+        self.launch_again();
+        self.listens().await;
+    }
+
+    fn launch_again(&mut self) {
         self.from = self.lines.lines.lock().expect("no holder panics").len();
         self.process = self.options.launch(&self.lines);
-        self.ready().await;
     }
 
     /// Starts again until it is ready, as a supervisor would: an engine whose server does not answer in time ends by itself.
@@ -269,8 +285,7 @@ impl Engine {
                 self.log_tail()
             );
             if !self.is_running() {
-                self.from = self.lines.lines.lock().expect("no holder panics").len();
-                self.process = self.options.launch(&self.lines);
+                self.launch_again();
             }
             let said = self.find_line(|line| line.field("address").is_some());
             if let Some(address) = said.as_ref().and_then(|line| line.field("address")?.as_str()) {

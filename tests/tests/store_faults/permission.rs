@@ -145,3 +145,34 @@ async fn an_engine_whose_pull_was_lost_is_not_ready_before_it_hears_something() 
     server.reload_with(&accounts(&[])).await;
     ready(&engine).await;
 }
+
+/// A message that may be what kills the engine is noted before it is attempted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspect_that_can_not_be_noted_stops_intake() {
+    let mut server = server_denying(&[]).await;
+    let jetstream = server.jetstream().await;
+    let stream = events::make_source_stream(&jetstream).await;
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let folder = PipelineFolder::new();
+    let mut engine = start(&server, &folder, &webhook("all", &endpoint.url(), "")).await;
+    assert_eq!(engine.terminate().await, 0);
+    events::publish_all(&jetstream, [events::structured(0)]).await;
+    let durable: async_nats::jetstream::consumer::PullConsumer =
+        stream.get_consumer("hookmill-p").await.expect("the durable is there");
+    let mut messages = durable.messages().await.expect("can be pulled from");
+    for _ in 0..3 {
+        let message =
+            futures_util::StreamExt::next(&mut messages).await.expect("goes on").expect("a message");
+        let nak = async_nats::jetstream::AckKind::Nak(None);
+        message.ack_with(nak).await.expect("can be given back");
+    }
+    drop(messages);
+    server.reload_with(&accounts(&["$KV.HOOKMILL_REGISTRY.suspect.>"])).await;
+    engine.restart_unready().await;
+    not_ready(&engine, &["intake is stopped: a suspect can't be noted", "no permission to publish there"])
+        .await;
+    assert_eq!(endpoint.received(), 0);
+    server.reload_with(&accounts(&[])).await;
+    endpoint.wait_for_delivered(1, SOON).await;
+    ready(&engine).await;
+}
