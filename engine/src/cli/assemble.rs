@@ -44,15 +44,20 @@ pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
     })
 }
 
+/// The same where JetStream has a leader: a cluster without one tells of its streams as if nothing were wrong.
+pub(crate) async fn connect_led(process: &Process) -> Result<Nats, Failure> {
+    let nats = connect(process).await?;
+    nats.answers().await.map_err(|error| Failure::failed(&error))?;
+    Ok(nats)
+}
+
 /// The same for a command that looks after the engine's own streams: those that `needed` names have to be there. An empty
 /// answer would look like "nothing wrong" where it is the server or the prefix that is.
 pub(crate) async fn connect_to(
     process: &Process,
     needed: impl FnOnce(&Prefix) -> Vec<String>,
 ) -> Result<Nats, Failure> {
-    let nats = connect(process).await?;
-    // A cluster without a leader tells of its streams as if nothing were wrong.
-    nats.answers().await.map_err(|error| Failure::failed(&error))?;
+    let nats = connect_led(process).await?;
     let missing = nats.missing(needed(nats.prefix())).await.map_err(|error| Failure::failed(&error))?;
     if missing.is_empty() {
         return Ok(nats);

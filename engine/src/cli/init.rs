@@ -6,9 +6,7 @@ use crate::nats::Modules;
 
 pub(crate) async fn init(global: &Global) -> Result<(), Failure> {
     let process = assemble::process(global)?;
-    let nats = assemble::connect(&process).await?;
-    // A cluster without a leader tells of its streams as if nothing were wrong.
-    nats.answers().await.map_err(|error| Failure::failed(&error))?;
+    let nats = assemble::connect_led(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| Failure::failed(&error))?;
     nats.ensure_streams(process.limits.lane).await.map_err(|error| Failure::failed(&error))?;
     Modules::open(&nats).await.map_err(|error| Failure::failed(&error))?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A command that took less than this is not worth a word on its speed.
-const WORTH_A_WORD: Duration = Duration::from_secs(1);
+/// Fewer than this are not worth a word on how fast they were.
+const WORTH_A_WORD: u64 = 1_000;
 /// Draws a second; the clock of the bar is not read more often.
 const DRAWS: u8 = 10;
 
@@ -51,7 +51,7 @@ impl Progress {
         self.bar.suspend(|| println!("{line}"));
     }
 
-    /// Takes the bar away. What is said of the speed, to be put behind a summary; nothing, if it was soon done.
+    /// Takes the bar away. What is said of the speed, to be put behind a summary; nothing, if they were few.
     pub(crate) fn end(self) -> String {
         self.bar.finish_and_clear();
         speed(self.done, self.began.elapsed())
@@ -59,7 +59,7 @@ impl Progress {
 }
 
 fn speed(done: u64, took: Duration) -> String {
-    if took < WORTH_A_WORD {
+    if done < WORTH_A_WORD {
         return String::new();
     }
     #[expect(clippy::cast_precision_loss, reason = "it is rounded to whole ones a second")]
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_took_long_says_how_fast_it_was() {
-        assert_eq!(speed(3, Duration::from_millis(900)), "");
+    fn of_many_it_is_said_how_fast_they_were() {
+        assert_eq!(speed(999, Duration::from_secs(90)), "");
         assert_eq!(speed(100_000, Duration::from_millis(12_500)), " (12.5 s, 8000/s)");
     }
 }

@@ -14,9 +14,7 @@ const DIGEST_SHOWN: usize = 12;
 
 pub(crate) async fn status(global: &Global) -> Result<(), Failure> {
     let process = assemble::process(global)?;
-    let nats = assemble::connect(&process).await?;
-    // A cluster without a leader tells of its streams as if nothing were wrong.
-    nats.answers().await.map_err(|error| Failure::failed(&error))?;
+    let nats = assemble::connect_led(&process).await?;
     let modules = Modules::look(&nats);
     let engines = modules.engines().await.map_err(|error| Failure::failed(&error))?;
     let uses = modules.uses().await.map_err(|error| Failure::failed(&error))?;

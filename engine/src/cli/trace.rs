@@ -74,7 +74,10 @@ fn row(place: &Place) -> Vec<String> {
     let state = place.state.clone().unwrap_or_default();
     let (place_name, next) = match place.kind {
         Kind::Source => (format!("{at} {sequence}"), in_source(place.state.as_deref())),
-        Kind::Wait => (format!("wait {sequence}"), format!("at {}", or_dash(place.until.clone()))),
+        Kind::Wait => (
+            format!("wait {sequence}"),
+            format!("at {}", or_dash(place.until.map(|until| until.to_string()))),
+        ),
         Kind::Due => (format!("due {sequence}"), "now".to_owned()),
         Kind::Lane if state == "active" => (format!("lane {sequence}"), "in its turn".to_owned()),
         Kind::Lane => (format!("lane {sequence}"), format!("lane is {state}")),

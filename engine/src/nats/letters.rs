@@ -93,20 +93,9 @@ impl RedriveError {
     /// Whether it is about this dead letter alone, so that others may well be redriven.
     pub fn is_of_this_one(&self) -> bool {
         match self {
-            Self::NoBody
-            | Self::Unreadable(_)
-            | Self::Aged { .. }
-            | Self::Headers(_)
-            | Self::Store(StoreError::TooLarge) => true,
-            Self::Store(
-                StoreError::WrongLast
-                | StoreError::Unknown
-                | StoreError::Forbidden
-                | StoreError::NoStream
-                | StoreError::Refused(_),
-            )
-            | Self::Original(_)
-            | Self::NotRemoved(_) => false,
+            Self::NoBody | Self::Unreadable(_) | Self::Aged { .. } | Self::Headers(_) => true,
+            Self::Store(error) => error.is_of_this_message(),
+            Self::Original(_) | Self::NotRemoved(_) => false,
         }
     }
 }

@@ -207,15 +207,9 @@ impl MoveError {
     /// Whether it is about this task alone, so that others may well be moved.
     pub fn is_of_this_one(&self) -> bool {
         match self {
-            Self::Unreadable(_) | Self::Store(StoreError::TooLarge) => true,
-            Self::Store(
-                StoreError::WrongLast
-                | StoreError::Unknown
-                | StoreError::Forbidden
-                | StoreError::NoStream
-                | StoreError::Refused(_),
-            )
-            | Self::NotRemoved(_) => false,
+            Self::Unreadable(_) => true,
+            Self::Store(error) => error.is_of_this_message(),
+            Self::NotRemoved(_) => false,
         }
     }
 }
@@ -238,13 +232,7 @@ pub struct Holdings {
 impl Holdings {
     /// Of this lane. Read from the streams' leaders: what a replica has missed would be moved twice.
     pub fn new(nats: &Nats, lane: &LaneName) -> Self {
-        let (prefix, pipeline, token) = (nats.prefix(), lane.pipeline.as_str(), lane.token());
-        let places = [
-            (prefix.lanes(), prefix.lane(pipeline, token)),
-            (prefix.retries(), prefix.wait_all(pipeline, token)),
-            (prefix.retries(), prefix.due_of(pipeline, token)),
-        ];
-        let places = places.map(|(stream, subject)| {
+        let places = places(nats, lane).map(|(stream, subject)| {
             let reader = Reader::of_leader(nats, stream.clone(), subject, 1);
             (stream, reader)
         });
@@ -264,15 +252,20 @@ impl Holdings {
     }
 }
 
-/// How much a lane holds now: in it, waiting and due.
-pub async fn holds(nats: &Nats, lane: &LaneName) -> Result<u64, ApiError> {
+/// Where what belongs to a lane is, stream and subjects: in it, waiting, due.
+fn places(nats: &Nats, lane: &LaneName) -> [(String, String); 3] {
     let (prefix, pipeline, token) = (nats.prefix(), lane.pipeline.as_str(), lane.token());
-    let mut sum = 0;
-    for (stream, filter) in [
+    [
         (prefix.lanes(), prefix.lane(pipeline, token)),
         (prefix.retries(), prefix.wait_all(pipeline, token)),
         (prefix.retries(), prefix.due_of(pipeline, token)),
-    ] {
+    ]
+}
+
+/// How much a lane holds now: in it, waiting and due.
+pub async fn holds(nats: &Nats, lane: &LaneName) -> Result<u64, ApiError> {
+    let mut sum = 0;
+    for (stream, filter) in places(nats, lane) {
         sum += nats.counts(&stream, &filter).await?.values().sum::<u64>();
     }
     Ok(sum)

@@ -159,10 +159,8 @@ impl RegistryError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Asked(error) => error.is_passing(),
-            Self::Stored(StoreError::Unknown | StoreError::NoStream) | Self::Client { .. } => true,
-            Self::Stored(
-                StoreError::WrongLast | StoreError::Forbidden | StoreError::TooLarge | StoreError::Refused(_),
-            ) => false,
+            Self::Stored(error) => error.is_passing(),
+            Self::Client { .. } => true,
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Looking through a stream for messages that no subject names. By questions for single messages, many at a time: this needs
-//! no consumer (a work queue has none to spare) and nothing of the stream's configuration.
+//! Looking through a stream for messages that no subject names, in several stretches at the same time. Without a consumer: a
+//! work queue has none to spare.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{ApiError, Nats, Stored};
+use super::{ApiError, Nats, Reader, Stored};
 use crate::model::Timestamp;
 
 /// Stretches of a stream that are looked through at the same time.
 const STRETCHES: u8 = 32;
+/// Messages of one answer. Few, because each stretch holds its own.
+const AT_ONCE: usize = 16;
 
 impl Nats {
     /// The messages from `first` to `last` (sequences, both included) of which `picked` makes something, oldest first.
@@ -38,13 +40,9 @@ impl Nats {
         last: u64,
         picked: impl Fn(Stored) -> Option<T>,
     ) -> Result<Vec<T>, ApiError> {
-        let (mut from, mut found) = (first, Vec::new());
-        while from <= last {
-            let Some(stored) = self.next_on(stream, ">", from).await? else { break };
-            if stored.sequence > last {
-                break;
-            }
-            from = stored.sequence + 1;
+        let mut reader = Reader::new(self, stream.to_owned(), ">".to_owned(), first).at_once(AT_ONCE);
+        let mut found = Vec::new();
+        while let Some(stored) = reader.next().await?.filter(|stored| stored.sequence <= last) {
             found.extend(picked(stored));
         }
         Ok(found)

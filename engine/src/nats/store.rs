@@ -37,6 +37,24 @@ pub enum StoreError {
     Refused(String),
 }
 
+impl StoreError {
+    /// Whether it is about this message alone, so that others may well be stored.
+    pub fn is_of_this_message(&self) -> bool {
+        match self {
+            Self::TooLarge => true,
+            Self::WrongLast | Self::Unknown | Self::Forbidden | Self::NoStream | Self::Refused(_) => false,
+        }
+    }
+
+    /// Whether it may be otherwise in a moment: nobody answers yet.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unknown | Self::NoStream => true,
+            Self::WrongLast | Self::Forbidden | Self::TooLarge | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// A message as a stream holds it.
 #[derive(Clone, Debug)]
 pub struct Stored {

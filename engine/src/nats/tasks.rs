@@ -21,7 +21,7 @@ pub const FORMAT: &str = "1";
 /// The header by which the server knows when to fire a wait: `@at` and a time.
 pub const SCHEDULE: &str = "Nats-Schedule";
 /// Longest value of a header that is there for people, in bytes, before encoding.
-pub(super) const SHOWN_BYTES_MAX: usize = 256;
+const SHOWN_BYTES_MAX: usize = 256;
 
 /// What a header value can't hold as it is (`CloudEvents` NATS binding, "Header values").
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -78,8 +78,13 @@ fn decode_value(value: &str) -> String {
     percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
+/// As much of a value that is there for people as is kept.
+pub(super) fn cut(value: &str) -> &str {
+    &value[..value.floor_char_boundary(SHOWN_BYTES_MAX)]
+}
+
 fn shown(value: &str) -> String {
-    encode_value(&value[..value.floor_char_boundary(SHOWN_BYTES_MAX)])
+    encode_value(cut(value))
 }
 
 /// Why a dead letter is one.
@@ -214,8 +219,8 @@ fn context(task: &Task) -> Vec<(String, String)> {
 
 struct Fields<'h>(&'h [(String, String)]);
 
-impl Fields<'_> {
-    fn text(&self, name: &'static str) -> Option<&str> {
+impl<'h> Fields<'h> {
+    fn text(&self, name: &'static str) -> Option<&'h str> {
         let found = self.0.iter().find(|(have, _)| have.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
@@ -334,6 +339,12 @@ pub fn death(headers: &[(String, String)]) -> Option<Death> {
         error: fields.text(ERROR).map(decode_value).unwrap_or_default(),
         status: fields.text(STATUS).and_then(|text| text.parse().ok()),
     })
+}
+
+/// What a wait's schedule says, and when it is due by that; none: it is no wait.
+pub fn schedule(headers: &[(String, String)]) -> Option<(&str, Timestamp)> {
+    let text = Fields(headers).text(SCHEDULE)?;
+    Some((text, Timestamp::parse(text.strip_prefix("@at ")?)?))
 }
 
 /// Generation and attempt of a stored task, without decoding the rest.

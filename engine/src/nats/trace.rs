@@ -46,8 +46,8 @@ impl Wanted {
 
     /// A stored task keeps no more than the beginning of a long id or source.
     fn is_about(&self, event: &EventRef) -> bool {
-        let cut = |text: &str| text[..text.floor_char_boundary(tasks::SHOWN_BYTES_MAX)].to_owned();
-        event.id == cut(&self.id) && self.source.as_ref().is_none_or(|wanted| event.source == cut(wanted))
+        event.id == tasks::cut(&self.id)
+            && self.source.as_ref().is_none_or(|wanted| event.source == tasks::cut(wanted))
     }
 }
 
@@ -99,7 +99,7 @@ pub struct Place {
     /// In a source `pending` (not taken yet), `taken` or `settled`; a lane's state; a dead letter's reason.
     pub state: Option<String>,
     /// When it is attempted next, for a wait.
-    pub until: Option<String>,
+    pub until: Option<Timestamp>,
     /// Attempts that were begun.
     pub attempts: Option<u32>,
     /// What the last of them met.
@@ -188,8 +188,7 @@ fn stored_place(
     task: &Task,
     records: &BTreeMap<(String, String), LaneRecord>,
 ) -> Place {
-    let header = |name: &str| stored.headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name));
-    let until = header(tasks::SCHEDULE).and_then(|(_, value)| value.strip_prefix("@at "));
+    let until = tasks::schedule(&stored.headers).map(|(_, due)| due);
     let kind = match stream {
         _ if stream == nats.prefix().lanes() => Kind::Lane,
         _ if stream == nats.prefix().dlq() => Kind::DeadLetter,
@@ -206,7 +205,7 @@ fn stored_place(
         pipeline: Some(lane.0),
         subscription: Some(lane.1),
         state,
-        until: until.map(str::to_owned),
+        until,
         attempts: Some(task.attempt),
         last_error: task.last.as_ref().map(|last| last.error.clone()),
         status: task.last.as_ref().and_then(|last| last.status),

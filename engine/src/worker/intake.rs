@@ -24,7 +24,7 @@ use crate::source;
 use crate::telemetry::metrics as names;
 
 /// Pause before a place that could not be prepared is tried again, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 impl Engine {
     /// Takes a pipeline's source messages until the engine stops, and leaves its pull to the engine that takes over.
@@ -148,7 +148,7 @@ impl Engine {
         }
     }
 
-    async fn pause(&self, pause: &mut Duration) {
+    pub(super) async fn pause(&self, pause: &mut Duration) {
         let _ = self.unless_stopped(tokio::time::sleep(*pause)).await;
         *pause = (*pause * 2).min(PAUSE.1);
     }

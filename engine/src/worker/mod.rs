@@ -107,7 +107,7 @@ impl StartError {
         match self {
             Self::Streams(error) => error.is_passing(),
             Self::Registry(error) => error.is_passing(),
-            Self::Uses(error) => matches!(error, StoreError::Unknown | StoreError::NoStream),
+            Self::Uses(error) => error.is_passing(),
             Self::Source(error) => error.is_passing(),
         }
     }

@@ -74,9 +74,8 @@ impl Engine {
 
 /// When a wait was to be fired, as the server reads it, if that is long ago.
 fn overdue_schedule(wait: &Stored, now: Timestamp) -> Option<String> {
-    let (_, text) = wait.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(tasks::SCHEDULE))?;
-    let due = Timestamp::parse(text.strip_prefix("@at ")?)?;
-    (now.since(due) > OVERDUE).then(|| text.clone())
+    let (text, due) = tasks::schedule(&wait.headers)?;
+    (now.since(due) > OVERDUE).then(|| text.to_owned())
 }
 
 #[cfg(test)]

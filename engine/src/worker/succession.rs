@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::gauge;
 
+use super::intake::PAUSE;
 use super::taking::Left;
 use super::{Engine, Kept, Lanes, StartError};
 use crate::model::{Name, Timestamp};
@@ -16,8 +17,6 @@ use crate::telemetry::metrics as names;
 /// How long it is waited for what takes messages to hand its pulls over. It does so at once, unless NATS is away: then they are
 /// built anew.
 const INTAKE_END_MAX: Duration = Duration::from_secs(2);
-/// Pause before it is tried again to put files into force, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// An engine that can take over from another one: everything that may be refused has been tried.
 pub struct Successor {
@@ -48,10 +47,10 @@ impl Engine {
         for pipeline in &self.pipelines {
             while let Err(error) = self.put_into_force(pipeline).await {
                 tracing::warn!(pipeline = %pipeline.name, error = crate::model::fault::chain(&error), "a file that was loaded is not in force yet");
-                if self.unless_stopped(tokio::time::sleep(pause)).await.is_none() {
+                self.pause(&mut pause).await;
+                if self.stop.is_cancelled() {
                     return;
                 }
-                pause = (pause * 2).min(PAUSE.1);
             }
         }
         old.retire().await;

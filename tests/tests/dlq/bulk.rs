@@ -118,9 +118,9 @@ async fn a_rate_is_kept() {
     let said = mill.command(&["dlq", "redrive", "--all", "--rate", "100/s"]).await;
     let took = began.elapsed();
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.stderr.starts_with("300 redriven, 0 can't be ("), "{said:?}");
-    // Less a burst of 5, and no slower than a busy machine is.
-    assert!(took > Duration::from_millis(2_900) && took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(said.stderr, "300 redriven, 0 can't be\n");
+    // Less a burst of 5.
+    assert!(took > Duration::from_millis(2_900), "{took:?}");
     for wrong in ["fast", "0/s", "5/d", "100"] {
         let said = mill.command(&["dlq", "redrive", "--all", "--rate", wrong]).await;
         assert_eq!(said.code, 2, "{said:?}");
@@ -137,7 +137,7 @@ async fn a_bar_is_drawn_at_a_terminal_and_nowhere_else() {
     let Said { code, stdout, stderr } = hookmill_watched_at_terminal(&redrive).await;
     assert_eq!((code, &*stdout), (0, ""), "{stderr}");
     assert!(stderr.contains("redriving [=") && stderr.contains("/300 "), "{stderr:?}");
-    assert!(stderr.trim_end().contains("300 redriven, 0 can't be"), "{stderr:?}");
+    assert!(stderr.trim_end().ends_with("300 redriven, 0 can't be"), "{stderr:?}");
     put_letters(&mill, 1..=3).await;
     let json = ["dlq", "redrive", "--all", "--json", "--nats", &url];
     let said = hookmill_watched_at_terminal(&json).await;
@@ -179,9 +179,11 @@ async fn a_full_lane_stops_a_redrive_and_leaves_the_rest() {
     mill.command(&["lane", "resume", "orders/hook"]).await;
     mill.endpoint.wait_for_delivered(100, LATER).await;
     mill.holds("HOOKMILL_LANES", 0).await;
-    let lines = mill.json(&["dlq", "redrive", "--all", "--rate", "100/s"]).await;
-    assert_eq!(lines.len(), 200);
-    assert!(lines.iter().all(|line| line["redriven"] == true && line["error"].is_null()), "{lines:?}");
+    // The same command goes on, as often as the lane gets full again before the engine has emptied it.
+    while mill.command(&["dlq", "redrive", "--all"]).await.code != 0 {
+        mill.holds("HOOKMILL_LANES", 0).await;
+    }
+    mill.holds("HOOKMILL_DLQ", 0).await;
     mill.delivered(1..=300).await;
     assert_eq!(engine.terminate().await, 0);
 }

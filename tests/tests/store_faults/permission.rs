@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
+use hookmill_tests::endpoint::Behaviour;
 use hookmill_tests::nats_server::ClientOptions;
 use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour, events, eventually, http};
 
@@ -50,10 +52,25 @@ async fn a_permission_that_is_revoked_stops_intake_until_it_is_granted_again() {
     stage.recover(&jetstream).await;
 }
 
-/// An engine with one pipeline, `p`, as user `mill`.
-async fn start(server: &NatsServer, folder: &PipelineFolder, pipeline: &str) -> Engine {
-    folder.write("p.toml", pipeline);
-    Engine::run_at(&engine_url(server)).arg(folder.path()).start().await
+/// A server, and an engine with one pipeline, `p`, as user `mill`, who may do everything for now.
+struct Ground {
+    server: NatsServer,
+    jetstream: Context,
+    endpoint: Endpoint,
+    engine: Engine,
+    _folder: PipelineFolder,
+}
+
+impl Ground {
+    async fn start(behaviour: Behaviour, deliver: &str) -> Self {
+        let server = server_denying(&[]).await;
+        let jetstream = server.jetstream().await;
+        events::make_source_stream(&jetstream).await;
+        let endpoint = Endpoint::start(behaviour).await;
+        let folder = PipelineFolder::with("p", &webhook("all", &endpoint.url(), deliver));
+        let engine = Engine::run_at(&engine_url(&server)).arg(folder.path()).start().await;
+        Self { server, jetstream, endpoint, engine, _folder: folder }
+    }
 }
 
 async fn ready(engine: &Engine) {
@@ -70,12 +87,8 @@ async fn ready(engine: &Engine) {
 /// What was delivered keeps its slot until its lease is gone, so an engine that can't delete any comes to a stand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_that_can_not_be_deleted_stop_intake_and_are_no_repeats_once_they_can() {
-    let mut server = server_denying(&[]).await;
-    let jetstream = server.jetstream().await;
-    events::make_source_stream(&jetstream).await;
-    let endpoint = Endpoint::start(behaviour::slow(Duration::from_millis(2_500))).await;
-    let folder = PipelineFolder::new();
-    let engine = start(&server, &folder, &webhook("all", &endpoint.url(), "concurrency = 4")).await;
+    let Ground { mut server, jetstream, endpoint, engine, _folder } =
+        Ground::start(behaviour::slow(Duration::from_millis(2_500)), "concurrency = 4").await;
     events::publish_all(&jetstream, (0..4).map(events::structured)).await;
     // Their attempts run and have leases.
     eventually(SOON, "four leases", || async {
@@ -102,12 +115,8 @@ async fn leases_that_can_not_be_deleted_stop_intake_and_are_no_repeats_once_they
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_that_is_not_permitted_any_more_is_named_and_taken_up_again() {
-    let mut server = server_denying(&[]).await;
-    let jetstream = server.jetstream().await;
-    events::make_source_stream(&jetstream).await;
-    let endpoint = Endpoint::start(behaviour::always(200)).await;
-    let folder = PipelineFolder::new();
-    let engine = start(&server, &folder, &webhook("all", &endpoint.url(), "")).await;
+    let Ground { mut server, jetstream, endpoint, engine, _folder } =
+        Ground::start(behaviour::always(200), "").await;
     server.reload_with(&accounts(&["$JS.API.CONSUMER.>"])).await;
     let readyz = [
         "pipeline p: source: ",
@@ -123,38 +132,31 @@ async fn a_pull_that_is_not_permitted_any_more_is_named_and_taken_up_again() {
 /// Only the pull itself is refused: that it is out proves nothing until something is heard.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_whose_pull_was_lost_is_not_ready_before_it_hears_something() {
-    let mut server = server_denying(&[]).await;
-    let jetstream = server.jetstream().await;
-    events::make_source_stream(&jetstream).await;
-    let endpoint = Endpoint::start(behaviour::always(200)).await;
-    let folder = PipelineFolder::new();
-    let engine = start(&server, &folder, &webhook("all", &endpoint.url(), "")).await;
-    server.reload_with(&accounts(&["$JS.API.CONSUMER.MSG.NEXT.>"])).await;
-    not_ready(&engine, &["pipeline p: source: pull lost"]).await;
+    let mut ground = Ground::start(behaviour::always(200), "").await;
+    ground.server.reload_with(&accounts(&["$JS.API.CONSUMER.MSG.NEXT.>"])).await;
+    not_ready(&ground.engine, &["pipeline p: source: pull lost"]).await;
     // Given up after 2.5 s of silence, and built anew at once: twice.
     let losses = || {
-        engine.lines().iter().filter(|line| line.message().starts_with("pull from the source lost")).count()
+        let lines = ground.engine.lines();
+        lines.iter().filter(|line| line.message().starts_with("pull from the source lost")).count()
     };
     let before = losses();
     eventually(SOON, "two more pulls were lost", || async {
-        let (status, text) = http::get(&engine.url("/readyz")).await?;
+        let (status, text) = http::get(&ground.engine.url("/readyz")).await?;
         assert_eq!(status, 503, "ready without having heard anything: {text}");
         if losses() >= before + 2 { Ok(()) } else { Err(losses().to_string()) }
     })
     .await;
-    server.reload_with(&accounts(&[])).await;
-    ready(&engine).await;
+    ground.server.reload_with(&accounts(&[])).await;
+    ready(&ground.engine).await;
 }
 
 /// A message that may be what kills the engine is noted before it is attempted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_suspect_that_can_not_be_noted_stops_intake() {
-    let mut server = server_denying(&[]).await;
-    let jetstream = server.jetstream().await;
-    let stream = events::make_source_stream(&jetstream).await;
-    let endpoint = Endpoint::start(behaviour::always(200)).await;
-    let folder = PipelineFolder::new();
-    let mut engine = start(&server, &folder, &webhook("all", &endpoint.url(), "")).await;
+    let Ground { mut server, jetstream, endpoint, mut engine, _folder } =
+        Ground::start(behaviour::always(200), "").await;
+    let stream = jetstream.get_stream("HOOKMILL_EVENTS").await.expect("it was made");
     assert_eq!(engine.terminate().await, 0);
     events::publish_all(&jetstream, [events::structured(0)]).await;
     let durable: async_nats::jetstream::consumer::PullConsumer =

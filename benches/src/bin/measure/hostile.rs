@@ -30,17 +30,13 @@ fn numbers<const N: usize>(arguments: &[&str], known: [(&str, usize); N]) -> Res
     Ok(values)
 }
 
-pub(super) async fn measure(arguments: &[String]) -> ExitCode {
+pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match words[..] {
+    match words[..] {
         ["suite", ref rest @ ..] => suite(rest).await,
         ["spin", ref rest @ ..] => spin(rest).await,
         _ => Err("it is either suite or spin".to_owned()),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("hostile: {error}");
-        ExitCode::from(2)
-    })
+    }
 }
 
 async fn suite(arguments: &[&str]) -> Result<ExitCode, String> {

@@ -37,14 +37,8 @@ impl Options {
     }
 }
 
-pub(super) async fn measure(arguments: &[String]) -> ExitCode {
-    let options = match Options::read(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("lanes: {error}");
-            return ExitCode::from(2);
-        }
-    };
+pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
+    let options = Options::read(arguments)?;
     let idle = idle(options.idle).await;
     let busy = busy(options.busy, options.events).await;
     println!(
@@ -67,7 +61,7 @@ pub(super) async fn measure(arguments: &[String]) -> ExitCode {
     println!("| nats-server killed and started until all flow again | | {} |", seconds(busy.all_flow_again));
     if busy.start > START_MAX || idle.consumers > 0 {
         eprintln!("a start of more than {START_MAX:?}, or a consumer for an empty lane");
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }

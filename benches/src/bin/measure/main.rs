@@ -16,7 +16,7 @@ use hookmill_benches::bare;
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (what, rest) = arguments.split_first().map_or(("", &[][..]), |(what, rest)| (what.as_str(), rest));
-    match (what, rest) {
+    let measured = match (what, rest) {
         ("ratios", _) => ratios::measure(rest).await,
         ("swaps", _) => swaps::measure(rest).await,
         ("trouble", _) => trouble::measure(rest).await,
@@ -25,15 +25,16 @@ async fn main() -> ExitCode {
         ("hostile", _) => hostile::measure(rest).await,
         ("bare-webhook", [nats, stream, url]) => {
             bare::webhook(nats, stream, url).await;
-            ExitCode::SUCCESS
+            Ok(ExitCode::SUCCESS)
         }
         ("bare-relay", [nats, stream, subject]) => {
             bare::relay(nats, stream, subject).await;
-            ExitCode::SUCCESS
+            Ok(ExitCode::SUCCESS)
         }
-        _ => {
-            eprintln!("measure: say one of ratios, swaps, trouble, lanes, many, hostile");
-            ExitCode::from(2)
-        }
-    }
+        _ => Err("say one of ratios, swaps, trouble, lanes, many, hostile".to_owned()),
+    };
+    measured.unwrap_or_else(|error| {
+        eprintln!("measure {what}: {error}");
+        ExitCode::from(2)
+    })
 }

@@ -41,14 +41,8 @@ fn read(arguments: &[String]) -> Result<Crowd, String> {
     Ok(crowd)
 }
 
-pub(super) async fn measure(arguments: &[String]) -> ExitCode {
-    let crowd = match read(arguments) {
-        Ok(crowd) => crowd,
-        Err(error) => {
-            eprintln!("many: {error}");
-            return ExitCode::from(2);
-        }
-    };
+pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
+    let crowd = read(arguments)?;
     let (subscriptions, modules, bytes) = (crowd.subscriptions, crowd.modules, crowd.wasm.len());
     let place = Place::new(crowd).await;
     place.forget();
@@ -67,9 +61,9 @@ pub(super) async fn measure(arguments: &[String]) -> ExitCode {
     let most = [cold.used, warm.used].map(|held| held.anonymous + held.files).into_iter().fold(0.0, f64::max);
     if most > HELD_MAX {
         eprintln!("{most:.0} MiB are more than {HELD_MAX:.0} MiB");
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn memory(held: Held) -> String {

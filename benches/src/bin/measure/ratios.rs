@@ -64,14 +64,8 @@ impl Options {
     }
 }
 
-pub(super) async fn measure(arguments: &[String]) -> ExitCode {
-    match Options::read(arguments) {
-        Ok(options) => compare(&options).await,
-        Err(error) => {
-            eprintln!("ratios: {error}");
-            ExitCode::from(2)
-        }
-    }
+pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
+    Ok(compare(&Options::read(arguments)?).await)
 }
 
 async fn compare(options: &Options) -> ExitCode {

@@ -64,16 +64,10 @@ struct Measured {
     stored: u64,
 }
 
-pub(super) async fn measure(arguments: &[String]) -> ExitCode {
-    let options = match Options::read(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("swaps: {error}");
-            return ExitCode::from(2);
-        }
-    };
+pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
+    let options = Options::read(arguments)?;
     let measured = run(&options).await;
-    report(&options, &measured)
+    Ok(report(&options, &measured))
 }
 
 /// What upload `number` stamps its events with: two builds by turns, each with its number.

@@ -43,14 +43,8 @@ impl Options {
     }
 }
 
-pub(super) async fn measure(arguments: &[String]) -> ExitCode {
-    let options = match Options::read(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("trouble: {error}");
-            return ExitCode::from(2);
-        }
-    };
+pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
+    let options = Options::read(arguments)?;
     let mut rows = Vec::new();
     if options.wants("hanging") {
         rows.push(hanging(&options).await);
@@ -64,7 +58,8 @@ pub(super) async fn measure(arguments: &[String]) -> ExitCode {
         options.rounds,
         render(&rows)
     );
-    if rows.iter().any(|row| row.ratio() < KEPT_MIN) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let kept = rows.iter().all(|row| row.ratio() >= KEPT_MIN);
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn hanging(options: &Options) -> Row {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +11,7 @@ use utoipa::ToSchema;
 use super::access::Caller;
 use super::modules::one_line;
 use super::problem::{Checked, Code, Problem};
-use super::{Admin, json_body};
+use super::{Admin, Sent};
 use crate::model::Name;
 use crate::nats::lanes::{self, Known, LaneView};
 
@@ -94,11 +92,9 @@ pub(super) async fn pause(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
     Checked(Path(lane)): Checked<Path<(String, String)>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Sent(request): Sent<PauseRequest>,
 ) -> Result<Json<Lane>, Problem> {
-    let body = body.map_err(|error| super::unread(&error))?;
-    let why = json_body::<PauseRequest>(&headers, &body)?.and_then(|request| request.why);
+    let why = request.and_then(|request| request.why);
     let why = why.as_deref().map(|why| one_line(why, "why")).transpose()?.unwrap_or("paused by hand");
     let (pipeline, subscription) = find(&admin, &lane).await?;
     let paused = lanes::pause(&admin.registry, &pipeline, &subscription, why).await;

@@ -20,7 +20,8 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
@@ -295,7 +296,19 @@ async fn docs_page(State(app): State<App>) -> impl IntoResponse {
     (page::HEADERS, app.pages.html.clone())
 }
 
-/// Reads a JSON body; an empty one is `None`.
+/// A JSON body; an empty one is `None`.
+struct Sent<T>(Option<T>);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
+        let body = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
+        json_body(&headers, &body).map(Self)
+    }
+}
+
 fn json_body<T: serde::de::DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Option<T>, Problem> {
     if body.is_empty() {
         return Ok(None);

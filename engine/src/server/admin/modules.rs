@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::stream;
@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::Caller;
 use super::problem::{Checked, Code, Problem};
-use super::{Admin, json_body};
+use super::{Admin, Sent};
 use crate::model::{Name, Version};
 use crate::nats::modules::{ModulesError, Record, Use};
 
@@ -306,12 +306,12 @@ pub(super) async fn yank(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
     Checked(Path((name, version))): Checked<Path<(String, String)>>,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    request: Result<Sent<YankRequest>, Problem>,
 ) -> Result<Json<ModuleVersion>, Problem> {
+    // Who may not see the module learns nothing about the body.
     let (name, version) = (name_of(&caller, &name)?, version_of(&version)?);
-    let body = body.map_err(|error| super::unread(&error))?;
-    let why = json_body::<YankRequest>(&headers, &body)?.map(|request| request.why).unwrap_or_default();
+    let Sent(request) = request?;
+    let why = request.map(|request| request.why).unwrap_or_default();
     let why = one_line(&why, "why")?;
     let record = admin.modules.yank(&name, &version, why).await.map_err(problem_of)?;
     tracing::info!(token = caller.label(), %name, %version, "a version of a module was yanked");

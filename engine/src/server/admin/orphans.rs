@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -16,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::problem::{Checked, Code, Problem};
-use super::{Admin, json_body};
+use super::{Admin, Sent};
 use crate::model::fault::chain;
 use crate::nats::orphans::{self, Fate, LaneName, OwnedError};
 
@@ -71,11 +69,8 @@ pub(super) async fn adopt(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
     Checked(Path(lane)): Checked<Path<(String, String)>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Sent(request): Sent<AdoptRequest>,
 ) -> Result<Json<Moves>, Problem> {
-    let body = body.map_err(|error| super::unread(&error))?;
-    let request = json_body::<AdoptRequest>(&headers, &body)?;
     let AdoptRequest { into, dry_run } = request.ok_or_else(|| {
         Problem::bad_request("the body is empty")
             .hint("say who adopts, as in {\"into\":\"orders/warehouse\"}")
@@ -98,12 +93,9 @@ pub(super) async fn dead_letter(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
     Checked(Path(lane)): Checked<Path<(String, String)>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Sent(request): Sent<DeadLetterRequest>,
 ) -> Result<Json<Moves>, Problem> {
-    let body = body.map_err(|error| super::unread(&error))?;
-    let request = json_body::<DeadLetterRequest>(&headers, &body)?.unwrap_or_default();
-    relocate(&admin, &caller, &lane, &Fate::DeadLettered, request.dry_run).await
+    relocate(&admin, &caller, &lane, &Fate::DeadLettered, request.unwrap_or_default().dry_run).await
 }
 
 async fn relocate(

@@ -48,8 +48,8 @@ pub(super) struct Looked {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Place {
     /// `source`, `wait`, `due`, `lane` or `dead_letter`.
-    #[schema(example = "wait")]
-    kind: &'static str,
+    #[schema(value_type = String, example = "wait")]
+    kind: Kind,
     stream: String,
     sequence: u64,
     /// Stored there at this time.
@@ -90,16 +90,9 @@ pub(super) struct TracedEvent {
 
 impl From<trace::Place> for Place {
     fn from(place: trace::Place) -> Self {
-        let kind = match place.kind {
-            Kind::Source => "source",
-            Kind::Wait => "wait",
-            Kind::Due => "due",
-            Kind::Lane => "lane",
-            Kind::DeadLetter => "dead_letter",
-        };
         let trace::EventView { id, source, ty } = place.event;
         Self {
-            kind,
+            kind: place.kind,
             stream: place.stream,
             sequence: place.sequence,
             since: place.since.to_string(),
@@ -107,7 +100,7 @@ impl From<trace::Place> for Place {
             pipeline: place.pipeline,
             subscription: place.subscription,
             state: place.state,
-            until: place.until,
+            until: place.until.map(|until| until.to_string()),
             attempts: place.attempts,
             last_error: place.last_error,
             status: place.status,
