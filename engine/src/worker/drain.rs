@@ -15,7 +15,7 @@ use super::shares::Share;
 use super::storing::Put;
 use crate::lane::{Tried, circuit};
 use crate::model::{Code, Fault, Name, Reason, Stage, Task, Timestamp, Whose};
-use crate::nats::{Delivered, Prefix, Pull, PullEvent, tasks};
+use crate::nats::{Delivered, Prefix, Pull, PullEvent, Reader, Stored, tasks};
 use crate::pipeline::Pipeline;
 
 /// How often a lane that rests or is open is looked at.
@@ -317,7 +317,8 @@ impl Engine {
         Ok(())
     }
 
-    /// How many tasks at the head of a lane have expired, up to a batch.
+    /// How many tasks at the head of a lane have expired, up to a batch. The leader says what the head is, so that an old
+    /// answer of a replica is no reason to take anything; what lies behind is read in one go.
     async fn expired_at_head(
         &self,
         lane: &Lane,
@@ -325,14 +326,20 @@ impl Engine {
         subject: &str,
         since: Timestamp,
     ) -> Result<usize, String> {
-        let mut from = 1;
-        for count in 0..EXPIRE_BATCH {
-            let next = self.nats.next_on(stream, subject, from).await.map_err(|error| error.to_string())?;
-            let expired = next.filter(|next| has_expired(lane, &next.headers, &next.body, next.time, since));
-            let Some(expired) = expired else { return Ok(count) };
-            from = expired.sequence + 1;
+        let expired = |next: &Stored| has_expired(lane, &next.headers, &next.body, next.time, since);
+        let head = self.nats.next_on(stream, subject, 1).await.map_err(|error| error.to_string())?;
+        let Some(head) = head.filter(expired) else { return Ok(0) };
+        let mut behind = Reader::new(&self.nats, stream.to_owned(), subject.to_owned(), head.sequence + 1)
+            .at_once(EXPIRE_BATCH - 1);
+        let mut count = 1;
+        while count < EXPIRE_BATCH {
+            let next = behind.next().await.map_err(|error| error.to_string())?;
+            if !next.is_some_and(|next| expired(&next)) {
+                break;
+            }
+            count += 1;
         }
-        Ok(EXPIRE_BATCH)
+        Ok(count)
     }
 
     /// Dead-letters a task whose time ran out in its lane. False: it had not, or it could not be stored.
