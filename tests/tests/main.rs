@@ -27,6 +27,7 @@ mod pace;
 mod publish_target;
 mod registry;
 mod reload;
+mod renaming;
 mod retries;
 mod rollout;
 mod scene;

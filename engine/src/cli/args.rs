@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config;
 use crate::egress::Rule;
 use crate::lane::Rate;
-use crate::model::Reason;
+use crate::model::{Name, Reason};
 
 /// Gets `CloudEvents` from NATS JetStream, checked, filtered and reshaped, to webhooks.
 #[derive(Parser, Debug)]
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// List, pause and resume lanes; move what orphaned ones hold
     #[command(subcommand)]
     Lane(LaneCommand),
+    /// Give a pipeline another name
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
     /// Start, try out, upload, look at and withdraw transforms
     #[command(subcommand)]
     Module(super::module::ModuleCommand),
@@ -302,6 +305,27 @@ pub(crate) enum LaneCommand {
 fn rate(text: &str) -> Result<Rate, String> {
     config::speed(text)
         .ok_or_else(|| "a rate is a number from 1 to 100000 and a time: 500/s, 30/m or 500/h".to_owned())
+}
+
+/// Pipelines.
+#[derive(Subcommand, Debug)]
+pub(crate) enum PipelineCommand {
+    /// Carry over all that is kept of a pipeline: place in the source, lanes, waits, dead letters. No engine may run it
+    /// meanwhile. If it is interrupted, run it again
+    Rename {
+        /// The name it has
+        #[arg(value_parser = Name::new)]
+        old: Name,
+        /// The name it gets
+        #[arg(value_parser = Name::new)]
+        new: Name,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Take again, with other webhook-ids, what an engine that is gone has taken from the source and not settled
+        #[arg(long)]
+        repeat: bool,
+    },
 }
 
 fn reason(text: &str) -> Result<Reason, String> {

@@ -11,6 +11,7 @@ mod listen;
 mod module;
 mod output;
 mod patience;
+mod pipeline;
 mod progress;
 mod publish;
 mod reload;
@@ -101,6 +102,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Trace(args) => trace::trace(&global, args).await,
         Command::Status => status::status(&global).await,
         Command::Lane(command) => lane::lane(&global, command).await,
+        Command::Pipeline(command) => pipeline::pipeline(&global, command).await,
         Command::Module(command) => module::module(&global, command).await,
     }
 }

@@ -74,15 +74,13 @@ pub struct Consumer {
 
 impl From<Info> for Consumer {
     fn from(info: Info) -> Self {
+        let one = Some(info.config.filter_subject).filter(|subject| !subject.is_empty());
         Self {
+            filters: one.into_iter().chain(info.config.filter_subjects).collect(),
             floor: info.ack_floor.stream_sequence,
             delivered: info.delivered.stream_sequence,
             pending: info.num_pending,
             ack_pending: info.num_ack_pending as u64,
-            filters: match info.config.filter_subject {
-                one if !one.is_empty() => vec![one],
-                _ => info.config.filter_subjects,
-            },
             start: info.config.deliver_policy,
         }
     }

@@ -16,6 +16,7 @@ pub mod orphans;
 pub mod pull;
 pub mod reader;
 pub mod registry;
+pub mod rename;
 mod scan;
 pub mod store;
 pub mod streams;

@@ -91,6 +91,19 @@ impl Prefix {
         format!("{}.wait.{pipeline}.{subscription}.>", self.subject)
     }
 
+    /// Where a task with this key waits.
+    pub fn wait_named(&self, pipeline: &str, subscription: &str, key: &str) -> String {
+        format!("{}.wait.{pipeline}.{subscription}.{key}", self.subject)
+    }
+
+    /// The subject that a pipeline of another name has in place of this one.
+    pub fn renamed(&self, subject: &str, pipeline: &Name) -> Option<String> {
+        let rest = subject.strip_prefix(self.subject.as_str())?.strip_prefix('.')?;
+        let (kind, rest) = rest.split_once('.')?;
+        let (_, rest) = rest.split_once('.')?;
+        Some(format!("{}.{kind}.{pipeline}.{rest}", self.subject))
+    }
+
     /// A lane.
     pub fn lane(&self, pipeline: &str, subscription: &str) -> String {
         format!("{}.lane.{pipeline}.{subscription}", self.subject)
@@ -140,5 +153,8 @@ mod tests {
         assert_eq!(prefix.lane("p", "s"), "my-mill.lane.p.s");
         assert_eq!(prefix.parts("my-mill.dlq.p.s.gone"), Some(("p", "s")));
         assert_eq!(prefix.parts("other.dlq.p.s.gone"), None);
+        let other = Name::new("q").unwrap();
+        assert_eq!(prefix.renamed("my-mill.dlq.p.s.gone", &other).as_deref(), Some("my-mill.dlq.q.s.gone"));
+        assert_eq!(prefix.renamed("other.dlq.p.s.gone", &other), None);
     }
 }

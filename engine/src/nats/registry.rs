@@ -43,6 +43,15 @@ pub struct Revision {
     pub subscriptions: Option<Vec<String>>,
 }
 
+/// A pipeline that is being given another name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Renaming {
+    /// The old one.
+    pub from: String,
+    /// The new one.
+    pub to: String,
+}
+
 /// An engine's sign of life for one pipeline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sign {
@@ -210,6 +219,37 @@ impl Registry {
     /// Keeps a floor.
     pub async fn put_floor(&self, pipeline: &Name, floor: &Floor) -> Result<(), RegistryError> {
         self.put(&format!("floor.{pipeline}"), floor).await
+    }
+
+    /// Forgets a floor.
+    pub async fn clear_floor(&self, pipeline: &Name) -> Result<(), RegistryError> {
+        self.store.purge(format!("floor.{pipeline}")).await.map_err(written)
+    }
+
+    /// The rename that a pipeline is part of, under its old or its new name. No engine may run it until that is finished.
+    pub async fn renaming(&self, pipeline: &Name) -> Result<Option<Renaming>, RegistryError> {
+        self.get(&format!("rename.{pipeline}")).await
+    }
+
+    /// Notes that a pipeline is being renamed.
+    pub async fn put_renaming(&self, renaming: &Renaming) -> Result<(), RegistryError> {
+        for name in [&renaming.to, &renaming.from] {
+            self.put(&format!("rename.{name}"), renaming).await?;
+        }
+        Ok(())
+    }
+
+    /// The pipeline has its new name.
+    pub async fn clear_renaming(&self, renaming: &Renaming) -> Result<(), RegistryError> {
+        for name in [&renaming.from, &renaming.to] {
+            self.store.purge(format!("rename.{name}")).await.map_err(written)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets which file is in force.
+    pub async fn clear_revision(&self, pipeline: &Name) -> Result<(), RegistryError> {
+        self.store.purge(format!("revision.{pipeline}")).await.map_err(written)
     }
 
     /// Puts a pipeline's file into force: the last writer is.

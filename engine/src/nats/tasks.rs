@@ -20,6 +20,8 @@ use crate::model::{
 pub const FORMAT: &str = "1";
 /// The header by which the server knows when to fire a wait: `@at` and a time.
 pub const SCHEDULE: &str = "Nats-Schedule";
+/// The header that says on which subject a wait is due.
+pub const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
 /// Longest value of a header that is there for people, in bytes, before encoding.
 const SHOWN_BYTES_MAX: usize = 256;
 
@@ -345,6 +347,12 @@ pub fn death(headers: &[(String, String)]) -> Option<Death> {
 pub fn schedule(headers: &[(String, String)]) -> Option<(&str, Timestamp)> {
     let text = Fields(headers).text(SCHEDULE)?;
     Some((text, Timestamp::parse(text.strip_prefix("@at ")?)?))
+}
+
+/// The task key of a stored task, without decoding the rest.
+pub fn key(headers: &[(String, String)]) -> Option<String> {
+    let fields = Fields(headers);
+    TaskKey::from_stored(fields.text(KEY)?).map(|key| key.to_string())
 }
 
 /// Generation and attempt of a stored task, without decoding the rest.

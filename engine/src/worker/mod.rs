@@ -96,6 +96,18 @@ pub enum StartError {
     /// The record of what this engine uses.
     #[error("what modules this engine uses can't be kept")]
     Uses(#[source] StoreError),
+    /// A pipeline has no name for the moment.
+    #[error(
+        "pipeline {pipeline} can't be run: {from} is being renamed to {to}, and that was not finished; run `hookmill pipeline rename {from} {to}`"
+    )]
+    Renaming {
+        /// The pipeline.
+        pipeline: Name,
+        /// Its old name.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
     /// A source.
     #[error(transparent)]
     Source(#[from] crate::source::SourceError),
@@ -108,6 +120,7 @@ impl StartError {
             Self::Streams(error) => error.is_passing(),
             Self::Registry(error) => error.is_passing(),
             Self::Uses(error) => error.is_passing(),
+            Self::Renaming { .. } => false,
             Self::Source(error) => error.is_passing(),
         }
     }
@@ -186,6 +199,7 @@ impl Engine {
         let registry = Registry::open(&nats).await?;
         let mut lanes = Lanes::new();
         for pipeline in &pipelines {
+            revision::has_a_name(&registry, &pipeline.name).await?;
             crate::source::examine(&nats, &registry, &pipeline.name, &pipeline.source).await?;
             let names = pipeline.subscriptions().iter().map(|subscription| &subscription.name);
             lanes.insert(pipeline.name.clone(), lanes_anew(&registry, pipeline, names).await?);

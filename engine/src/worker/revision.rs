@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::health::Part;
 use super::{Engine, StartError};
 use crate::model::{Name, Timestamp};
-use crate::nats::registry::{GONE_AFTER, RegistryError, Revision, Sign};
+use crate::nats::Registry;
+use crate::nats::registry::{GONE_AFTER, RegistryError, Renaming, Revision, Sign};
 use crate::pipeline::Pipeline;
 
 /// How often an engine renews its sign of life.
@@ -76,12 +77,25 @@ const SILENT_AFTER: Duration = Duration::from_secs(12);
 /// Most bytes of names of subscriptions that are said with a revision, so that it fits into a message.
 const NAMES_BYTES_MAX: usize = 256 * 1024;
 
+/// Whether a pipeline may be run: not while it is being renamed.
+pub(super) async fn has_a_name(registry: &Registry, pipeline: &Name) -> Result<(), StartError> {
+    match registry.renaming(pipeline).await? {
+        Some(Renaming { from, to }) => Err(StartError::Renaming { pipeline: pipeline.clone(), from, to }),
+        None => Ok(()),
+    }
+}
+
 impl Engine {
     /// Puts our file of a pipeline into force: done at load. What the engine uses is said before the sign of life that makes it
     /// count.
     pub(super) async fn put_into_force(&self, pipeline: &Pipeline) -> Result<(), StartError> {
         self.store_uses(pipeline).await.map_err(StartError::Uses)?;
         self.registry.renew(&pipeline.name, &self.id, &pipeline.revision).await?;
+        // Behind the sign of life: who renames looks for that behind its own note.
+        if let Err(error) = has_a_name(&self.registry, &pipeline.name).await {
+            self.registry.retire(&pipeline.name, &self.id).await?;
+            return Err(error);
+        }
         Ok(self.put_revision(pipeline).await?)
     }
 

@@ -119,7 +119,7 @@ impl Storing {
         let (subject, target) = (prefix.wait(task), prefix.due(task));
         let (mut headers, body) = tasks::encode(task);
         headers.push((tasks::SCHEDULE.to_owned(), format!("@at {due}")));
-        headers.push(("Nats-Schedule-Target".to_owned(), target));
+        headers.push((tasks::SCHEDULE_TARGET.to_owned(), target));
         let mut expected = replaces.unwrap_or(0);
         let mut patience = self.patience("a wait can't be stored", prefix.retries(), Some(subject.clone()));
         loop {

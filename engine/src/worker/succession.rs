@@ -31,6 +31,7 @@ impl Engine {
     pub async fn successor(self: &Arc<Self>, pipelines: Vec<Arc<Pipeline>>) -> Result<Successor, StartError> {
         let mut lanes = Lanes::new();
         for pipeline in &pipelines {
+            super::revision::has_a_name(&self.registry, &pipeline.name).await?;
             crate::source::examine(&self.nats, &self.registry, &pipeline.name, &pipeline.source).await?;
             let known = self.lanes.get(&pipeline.name);
             let is_new = |name: &&Name| known.is_none_or(|known| !known.contains_key(*name));

@@ -1,0 +1,417 @@
+//! Another name for everything that is kept of a pipeline: its place in the source, states of lanes, tasks that wait, are
+//! due or lie in lanes, and dead letters.
+//!
+//! Each message is stored under the new name before it is removed under the old one, and stays what it was: task key,
+//! delivery id, generation, attempts. No engine runs the pipeline meanwhile (a note in the bucket keeps them from it). What
+//! waits is parked under the new name, without a schedule, until nothing is left under the old one: a wait that fires
+//! in the meantime would be there twice. A rename that was killed is finished by running it again, from any point.
+
+mod contents;
+mod error;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::bucket::{expected_sequence, rollup};
+use super::consumers::StartAt;
+use super::modules::Alive;
+use super::registry::{Floor, Renaming};
+use super::streams::Retention;
+use super::{Modules, Nats, Registry, StoreError, Stored, tasks};
+use crate::model::{Name, Timestamp};
+pub use contents::{Contents, contents};
+pub use error::RenameError;
+
+/// Messages that are moved at the same time; of one lane or kind of dead letter one at a time, so that it is known which was
+/// the last.
+const AT_ONCE: usize = 16;
+/// How often a store is tried whose outcome the server does not tell.
+const TRIES_MAX: u32 = 5;
+/// Between these.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What a parked wait's schedule was; `due`: it has fired.
+const PARKED: &str = "Hookmill-Parked";
+const DUE: &str = "due";
+
+/// A rename under way.
+pub struct Rename<'r> {
+    nats: &'r Nats,
+    registry: &'r Registry,
+    from: &'r Name,
+    to: &'r Name,
+}
+
+impl<'r> Rename<'r> {
+    /// Looks whether it can be done; changes nothing. `repeat`: what an engine has taken and not settled is taken again.
+    pub async fn check(
+        nats: &'r Nats,
+        registry: &'r Registry,
+        (from, to): (&'r Name, &'r Name),
+        repeat: bool,
+    ) -> Result<Self, RenameError> {
+        let rename = Self { nats, registry, from, to };
+        if from == to {
+            return Err(RenameError::SameName(from.clone()));
+        }
+        if !rename.was_begun().await? {
+            let there = contents(nats, registry, to).await?;
+            if there != Contents::default() {
+                return Err(RenameError::Taken { name: to.clone(), contents: there });
+            }
+            if contents(nats, registry, from).await? == Contents::default() {
+                return Err(RenameError::Unknown(from.clone()));
+            }
+        }
+        rename.nobody_runs_it().await?;
+        if !repeat {
+            rename.all_is_settled().await?;
+        }
+        Ok(rename)
+    }
+
+    /// Whether an earlier run has begun this one: the note is there under both names.
+    async fn was_begun(&self) -> Result<bool, RenameError> {
+        let mut notes = 0;
+        for name in [self.from, self.to] {
+            let Some(Renaming { from, to }) = self.registry.renaming(name).await? else { continue };
+            if from != self.from.as_str() || to != self.to.as_str() {
+                return Err(RenameError::Other { from, to });
+            }
+            notes += 1;
+        }
+        Ok(notes == 2)
+    }
+
+    async fn nobody_runs_it(&self) -> Result<(), RenameError> {
+        let engines = Modules::look(self.nats).engines().await?;
+        let found = engines.into_iter().find(|alive| [self.from, self.to].contains(&&alive.pipeline));
+        match found {
+            Some(Alive { pipeline, engine, age, .. }) => {
+                Err(RenameError::Running { engine, pipeline, age: age.as_secs() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What was settled above the floor is known to nobody but the old durable: it would come again, under other ids.
+    async fn all_is_settled(&self) -> Result<(), RenameError> {
+        let Some(floor) = self.registry.floor(self.from).await? else { return Ok(()) };
+        let durable = self.nats.prefix().source_consumer(self.from);
+        let there = match self.nats.consumer(&floor.stream, &durable).await {
+            Err(error) if error.code() == Some(super::NO_STREAM) => None,
+            there => there?,
+        };
+        match there.filter(|there| there.ack_pending > 0) {
+            Some(there) => Err(RenameError::Unsettled {
+                count: there.ack_pending,
+                stream: floor.stream,
+                pipeline: self.from.clone(),
+                from: there.floor + 1,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Does it, or what is left of it. Says what was moved by this run.
+    pub async fn run(self) -> Result<Contents, RenameError> {
+        let renaming = Renaming { from: self.from.to_string(), to: self.to.to_string() };
+        let begun = self.was_begun().await?;
+        if !begun {
+            self.registry.put_renaming(&renaming).await?;
+            step();
+        }
+        // An engine says first that it lives, and then looks for this note: one of the two sees the other.
+        if let Err(error) = self.nobody_runs_it().await {
+            if !begun {
+                self.registry.clear_renaming(&renaming).await?;
+            }
+            return Err(error);
+        }
+        let floor = self.carry_place().await?;
+        let lane_states = self.carry_states().await?;
+        let (waits, due) = self.park_all().await?;
+        let prefix = self.nats.prefix();
+        let lane_tasks = self.carry_all(&prefix.lanes(), &prefix.lane_all(self.from.as_str())).await?;
+        let letters = prefix.dead_letter(self.from.as_str(), "*", "*");
+        let dead_letters = self.carry_all(&prefix.dlq(), &letters).await?;
+        self.release_all().await?;
+        self.forget_the_old_name().await?;
+        self.registry.clear_renaming(&renaming).await?;
+        Ok(Contents { floor, lane_states, lane_tasks, waits, due, dead_letters })
+    }
+
+    /// The floor, and the durable where the stream has to know of one all the time.
+    async fn carry_place(&self) -> Result<Option<Floor>, RenameError> {
+        let Some(mut floor) = self.registry.floor(self.from).await? else {
+            return Ok(self.registry.floor(self.to).await?);
+        };
+        let (prefix, stream) = (self.nats.prefix(), floor.stream.clone());
+        let (old, new) = (prefix.source_consumer(self.from), prefix.source_consumer(self.to));
+        let source = self.nats.source_stream(&stream).await?;
+        let there = match &source {
+            Some(_) => self.nats.consumer(&stream, &old).await?,
+            None => None,
+        };
+        if let (Some(source), Some(there)) = (&source, &there)
+            && source.created == floor.created
+        {
+            // The floor is kept every few seconds; the durable knows better.
+            floor.sequence = floor.sequence.max(there.floor);
+        }
+        let carried = self.registry.floor(self.to).await?;
+        if let Some(carried) = carried.as_ref().filter(|carried| carried.created == floor.created) {
+            // By an earlier run, which may have seen a durable that is gone now.
+            floor.sequence = floor.sequence.max(carried.sequence);
+        }
+        if carried.as_ref() != Some(&floor) {
+            self.registry.put_floor(self.to, &floor).await?;
+            step();
+        }
+        if let (Some(source), Some(there)) = (source, there) {
+            // A stream that keeps messages for consumers alone would drop them in between. A work queue keeps them anyway,
+            // and has no second consumer for the same subjects.
+            if source.retention != Retention::WorkQueue && self.nats.consumer(&stream, &new).await?.is_none()
+            {
+                let start = StartAt::Sequence(floor.sequence.saturating_add(1));
+                self.nats.make_source_consumer(&stream, &new, there.filters, start).await?;
+                step();
+            }
+            self.nats.delete_consumer(&stream, &old).await?;
+            step();
+        }
+        self.registry.clear_floor(self.from).await?;
+        step();
+        Ok(Some(floor))
+    }
+
+    async fn carry_states(&self) -> Result<u64, RenameError> {
+        let states = self.registry.lanes(self.nats).await?;
+        let mut carried = 0;
+        for ((pipeline, subscription), record) in &states {
+            if pipeline == self.from.as_str() {
+                if states.get(&(self.to.to_string(), subscription.clone())) != Some(record) {
+                    self.registry.put_lane(self.to.as_str(), subscription, record).await?;
+                    step();
+                }
+                self.registry.clear_lane(pipeline, subscription).await?;
+                step();
+                carried += 1;
+            }
+        }
+        Ok(carried)
+    }
+
+    /// Parks what waits and what is due, until there is nothing under the old name: a wait may fire while it is looked at.
+    async fn park_all(&self) -> Result<(u64, u64), RenameError> {
+        let (prefix, from) = (self.nats.prefix(), self.from.as_str());
+        let retries = prefix.retries();
+        let (mut waits, mut due) = (0, 0);
+        loop {
+            let parked = self.park_each(&retries, &prefix.wait_all(from, "*")).await?;
+            let fired = self.park_each(&retries, &prefix.due_of(from, "*")).await?;
+            waits += parked;
+            due += fired;
+            if parked + fired == 0 {
+                return Ok((waits, due));
+            }
+        }
+    }
+
+    async fn park_each(&self, retries: &str, filter: &str) -> Result<u64, RenameError> {
+        let each = self.each(retries, filter).map_ok(|stored| self.park(retries, stored));
+        each.try_buffer_unordered(AT_ONCE).try_fold(0, async |parked, new| Ok(parked + u64::from(new))).await
+    }
+
+    /// All messages of a stream on some subjects, as far as there are any now.
+    fn each<'s>(
+        &'s self,
+        stream: &'s str,
+        filter: &'s str,
+    ) -> impl futures_util::Stream<Item = Result<Stored, RenameError>> + 's {
+        stream::try_unfold(1, move |from| async move {
+            let next = self.nats.next_on(stream, filter, from).await?;
+            Ok(next.map(|next| {
+                let from = next.sequence + 1;
+                (next, from)
+            }))
+        })
+    }
+
+    /// Stores one under the new name, where it does not fire, and removes it. False: it was there already.
+    async fn park(&self, retries: &str, stored: Stored) -> Result<bool, RenameError> {
+        let prefix = self.nats.prefix();
+        let Some((_, subscription)) = prefix.parts(&stored.subject) else { return Ok(false) };
+        let schedule = stored.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(tasks::SCHEDULE));
+        // A wait keeps the last token of its subject; what is due says itself what it was.
+        let key = match &schedule {
+            Some(_) => stored.subject.rsplit('.').next().map(str::to_owned),
+            None => tasks::key(&stored.headers),
+        };
+        // One that can't be read is not compared with others.
+        let key = key.unwrap_or_else(|| format!("at-{}", stored.sequence));
+        let subject = prefix.wait_named(self.to.as_str(), subscription, &key);
+        let mut headers = without_nats(&stored.headers);
+        headers.push((PARKED.to_owned(), schedule.map_or_else(|| DUE.to_owned(), |(_, at)| at.clone())));
+        let standing = tasks::standing(&stored.headers);
+        let is_there =
+            |there: Option<&Stored>| there.is_some_and(|there| tasks::standing(&there.headers) >= standing);
+        let new = self.replace(retries, &subject, headers, &stored, 0, is_there).await?;
+        if new {
+            step();
+        }
+        self.nats.delete(retries, stored.sequence).await?;
+        step();
+        Ok(new)
+    }
+
+    /// Stores a message as the only one of its subject, in place of the one with sequence `expected`; false where it need not
+    /// be, by what is there now.
+    async fn replace(
+        &self,
+        stream: &str,
+        subject: &str,
+        mut headers: Vec<(String, String)>,
+        stored: &Stored,
+        mut expected: u64,
+        is_done: impl Fn(Option<&Stored>) -> bool,
+    ) -> Result<bool, RenameError> {
+        headers.push(rollup());
+        let mut tries = 0;
+        loop {
+            let mut headers = headers.clone();
+            headers.push((expected_sequence(), expected.to_string()));
+            match self.nats.store(subject.to_owned(), headers, stored.body.clone()).await {
+                Ok(_) => return Ok(true),
+                Err(StoreError::WrongLast | StoreError::Unknown) if tries < TRIES_MAX => tries += 1,
+                Err(source) => return Err(RenameError::Store { subject: subject.to_owned(), source }),
+            }
+            let there = self.nats.last_on(stream, subject).await?;
+            if is_done(there.as_ref()) {
+                return Ok(false);
+            }
+            expected = there.map_or(0, |there| there.sequence);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Moves all messages of a stream on some subjects; those of one subject in their order.
+    async fn carry_all(&self, stream: &str, filter: &str) -> Result<u64, RenameError> {
+        let subjects: BTreeMap<_, _> = self.nats.counts(stream, filter).await?.into_iter().collect();
+        let carry = |subject: String| async move { self.carry_subject(stream, &subject).await };
+        stream::iter(subjects.into_keys())
+            .map(carry)
+            .buffer_unordered(AT_ONCE)
+            .try_fold(0, async |carried, new| Ok(carried + new))
+            .await
+    }
+
+    async fn carry_subject(&self, stream: &str, subject: &str) -> Result<u64, RenameError> {
+        let Some(target) = self.nats.prefix().renamed(subject, self.to) else { return Ok(0) };
+        // An earlier run may have been killed between storing one and removing it: then it is the last one there.
+        let mut last = self.nats.last_on(stream, &target).await?;
+        let (mut carried, mut from) = (0, 1);
+        while let Some(stored) = self.nats.next_on(stream, subject, from).await? {
+            if !last.take().is_some_and(|last| same(&last, &stored)) {
+                self.copy(stream, &target, &stored).await?;
+                step();
+            }
+            self.nats.delete(stream, stored.sequence).await?;
+            step();
+            carried += 1;
+            from = stored.sequence + 1;
+        }
+        Ok(carried)
+    }
+
+    async fn copy(&self, stream: &str, target: &str, stored: &Stored) -> Result<(), RenameError> {
+        let mut tries = 0;
+        loop {
+            let headers = without_nats(&stored.headers);
+            match self.nats.store(target.to_owned(), headers, stored.body.clone()).await {
+                Ok(_) => return Ok(()),
+                // It may have been stored, then it is the last one: nobody else writes there.
+                Err(StoreError::Unknown) if tries < TRIES_MAX => {
+                    tries += 1;
+                    let last = self.nats.last_on(stream, target).await?;
+                    if last.is_some_and(|last| same(&last, stored)) {
+                        return Ok(());
+                    }
+                }
+                Err(source) => return Err(RenameError::Store { subject: target.to_owned(), source }),
+            }
+        }
+    }
+
+    /// Gives what is parked its schedule back: from then on it fires.
+    async fn release_all(&self) -> Result<(), RenameError> {
+        let retries = self.nats.prefix().retries();
+        let filter = self.nats.prefix().wait_all(self.to.as_str(), "*");
+        let each = self.each(&retries, &filter).map_ok(|stored| self.release(&retries, stored));
+        each.try_buffer_unordered(AT_ONCE).try_for_each(async |()| Ok(())).await
+    }
+
+    async fn release(&self, retries: &str, stored: Stored) -> Result<(), RenameError> {
+        let Some((_, parked)) = stored.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(PARKED))
+        else {
+            return Ok(());
+        };
+        let prefix = self.nats.prefix();
+        let Some((_, subscription)) = prefix.parts(&stored.subject) else { return Ok(()) };
+        let at = if parked == DUE { format!("@at {}", Timestamp::now()) } else { parked.clone() };
+        let mut headers = without_nats(&stored.headers);
+        headers.retain(|(name, _)| !name.eq_ignore_ascii_case(PARKED));
+        headers.push((tasks::SCHEDULE.to_owned(), at));
+        headers.push((tasks::SCHEDULE_TARGET.to_owned(), prefix.due_of(self.to.as_str(), subscription)));
+        // Released by a try whose answer was lost: it may have fired by now.
+        let is_released =
+            |there: Option<&Stored>| there.is_none_or(|there| there.sequence != stored.sequence);
+        self.replace(retries, &stored.subject, headers, &stored, stored.sequence, is_released).await?;
+        step();
+        Ok(())
+    }
+
+    async fn forget_the_old_name(&self) -> Result<(), RenameError> {
+        for sign in self.registry.signs(self.from).await? {
+            self.registry.retire(self.from, &sign.engine).await?;
+        }
+        if self.registry.revision(self.from).await?.is_some() {
+            self.registry.clear_revision(self.from).await?;
+            step();
+        }
+        self.nats.delete_consumer(&self.nats.prefix().retries(), self.from.as_str()).await?;
+        Ok(())
+    }
+}
+
+/// Headers without those that the server acts on.
+fn without_nats(headers: &[(String, String)]) -> Vec<(String, String)> {
+    let kept = headers.iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"));
+    kept.cloned().collect()
+}
+
+/// Whether two messages are the same but for where they lie.
+fn same(one: &Stored, two: &Stored) -> bool {
+    let headers = |stored: &Stored| {
+        let mut headers = without_nats(&stored.headers);
+        headers.sort();
+        headers
+    };
+    one.body == two.body && headers(one) == headers(two)
+}
+
+/// In builds for tests, with `HOOKMILL_TEST_ABORT_STEP`: the end of the process after so many changes.
+#[cfg(debug_assertions)]
+fn step() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    let made = STEPS.fetch_add(1, Ordering::Relaxed) + 1;
+    let last = std::env::var("HOOKMILL_TEST_ABORT_STEP").ok().and_then(|text| text.parse().ok());
+    if last.is_some_and(|last: usize| made >= last) {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn step() {}
