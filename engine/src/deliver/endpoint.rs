@@ -207,7 +207,10 @@ fn fault(error: &egress::Error) -> Fault {
         egress::Error::Tls { .. } => (Code::Tls, None),
         egress::Error::Timeout { phase: egress::Phase::Body(status), .. } => (Code::Timeout, Some(*status)),
         egress::Error::Timeout { .. } => (Code::Timeout, None),
-        egress::Error::Broken { .. } | egress::Error::NotHttp | egress::Error::Http => (Code::Protocol, None),
+        egress::Error::Broken { .. }
+        | egress::Error::Http2 { .. }
+        | egress::Error::NotHttp
+        | egress::Error::Http => (Code::Protocol, None),
     };
     let mut detail = error.to_string();
     if let egress::Error::Tls { failure, .. } = error

@@ -1,4 +1,5 @@
-//! One client for the process, one pool of kept-alive connections for each endpoint.
+//! One client for the process, one pool of kept-alive connections for each endpoint: one HTTP/2 connection for all its requests
+//! where it chooses that, one HTTP/1.1 connection for each request under way otherwise.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::Connected;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
@@ -26,7 +28,7 @@ use super::{
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Most bytes of a response's status line and headers.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
 
 /// Most kept-alive connections that one endpoint keeps while they are idle. As many as a subscription commonly uses at once
 /// at the most: below that each burst would connect anew.
@@ -34,6 +36,18 @@ const IDLE_CONNECTIONS_MAX: usize = 1024;
 
 /// Longest time that a connection is kept idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How an HTTP/2 connection is looked after while requests are under way on it.
+const PINGS: Pings = Pings { every: Duration::from_secs(10), timeout: Duration::from_secs(10) };
+
+/// How it is found out that an HTTP/2 connection is dead, before the requests on it run out of time one by one.
+#[derive(Clone, Copy)]
+pub(super) struct Pings {
+    /// How often one is sent.
+    pub(super) every: Duration,
+    /// Longest time until it is answered; then the connection is given up, with all that is under way on it.
+    pub(super) timeout: Duration,
+}
 
 /// What holds for every endpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -80,6 +94,10 @@ impl Client {
     /// A pool belongs to one policy, so a request never rides on a connection that another policy let through; and an
     /// endpoint that hoards connections takes none from another one.
     pub fn pool(&self, own: &Policy, timeout: Duration) -> Pool {
+        self.pool_with(own, timeout, PINGS)
+    }
+
+    pub(super) fn pool_with(&self, own: &Policy, timeout: Duration, pings: Pings) -> Pool {
         let policy = self.base.with(own);
         let connector = Connector::new(
             policy,
@@ -94,7 +112,10 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX as usize)
+            .http2_max_header_list_size(HEAD_BYTES_MAX)
+            .http2_keep_alive_interval(pings.every)
+            .http2_keep_alive_timeout(pings.timeout)
             .build(connector);
         Pool { http, proxy: self.proxy.clone(), timeout }
     }
@@ -200,6 +221,7 @@ impl Pool {
     ) -> Result<Response<Incoming>, Error> {
         // What goes through a tunnel is none of the proxy's business.
         let reader = self.proxy.as_deref().filter(|_| request.uri().scheme() == Some(&Scheme::HTTP));
+        let mut sent_again = false;
         loop {
             if let Some(proxy) = reader {
                 proxy.authorize(&mut request);
@@ -217,23 +239,29 @@ impl Pool {
                 }
                 Err(error) => {
                     let failed = Error::from_client(&error, host, "before the answer was complete");
-                    if !(matches!(failed, Error::Broken { .. }) && was_of_use(&error)) {
-                        return Err(failed);
-                    }
-                    let Some(made) = again() else { return Err(failed) };
+                    let connection = error.connect_info();
+                    let may_go_again = match &failed {
+                        Error::Http2 { untouched, .. } => *untouched && !sent_again,
+                        // Others share an HTTP/2 connection, so that it may bring answers though this request ends each: once.
+                        // Over HTTP/1.1 each turn uses up one that had brought an answer, and a new one has brought none.
+                        Error::Broken { .. } => connection
+                            .is_some_and(|it| was_of_use(it) && !(it.is_negotiated_h2() && sent_again)),
+                        _ => false,
+                    };
+                    let made = if may_go_again { again() } else { None };
+                    let Some(made) = made else { return Err(failed) };
                     request = made;
+                    sent_again = true;
                 }
             }
         }
     }
 }
 
-/// Whether the connection of this error had brought an answer before. The loop above ends, because each turn uses up one
-/// such connection and a new one has brought none.
-fn was_of_use(error: &legacy::Error) -> bool {
-    let Some(connected) = error.connect_info() else { return false };
+/// Whether a connection has brought an answer before.
+fn was_of_use(connection: &Connected) -> bool {
     let mut extras = http::Extensions::new();
-    connected.get_extras(&mut extras);
+    connection.get_extras(&mut extras);
     extras.get::<Answered>().is_some_and(Answered::yes)
 }
 

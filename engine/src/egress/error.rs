@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible};
 
+use super::verify::SelfSigned;
 use super::{ProxyFailure, Refusal};
 
 /// Why no full answer came. Names host and address, never path, query, headers or bodies.
@@ -74,8 +75,16 @@ pub enum Error {
         /// What the system said.
         kind: io::ErrorKind,
     },
-    /// What came back is no HTTP/1.1.
-    #[error("the answer is not HTTP/1.1")]
+    /// An HTTP/2 exchange was ended with an error code, by the other side or because it broke the rules.
+    #[error("the HTTP/2 exchange was ended early: {reason:?}")]
+    Http2 {
+        /// The error code (RFC 9113, section 7).
+        reason: h2::Reason,
+        /// Whether the other side has said by this that it has done nothing with the request (section 8.7).
+        untouched: bool,
+    },
+    /// What came back is no HTTP.
+    #[error("the answer is not HTTP")]
     NotHttp,
     /// The HTTP client failed otherwise.
     #[error("the HTTP exchange failed")]
@@ -115,8 +124,11 @@ pub enum TlsFailure {
     /// The certificate names other hosts.
     #[error("its certificate is for another host")]
     WrongHost,
-    /// Self-signed, or from an authority that is not trusted here.
-    #[error("its certificate is self-signed or comes from an unknown authority")]
+    /// The certificate is its own authority, and not trusted here.
+    #[error("its certificate is self-signed")]
+    SelfSigned,
+    /// No authority that is trusted here vouches for the certificate.
+    #[error("its certificate comes from an unknown authority, or its chain is incomplete")]
     UnknownIssuer,
     /// The certificate is one that signs others. Many self-signed ones are.
     #[error(
@@ -160,6 +172,7 @@ impl From<&rustls::Error> for TlsFailure {
                 CertificateError::UnknownIssuer => Self::UnknownIssuer,
                 CertificateError::Revoked => Self::Revoked,
                 CertificateError::Other(other) if is_authority(other) => Self::Authority,
+                CertificateError::Other(other) if other.0.is::<SelfSigned>() => Self::SelfSigned,
                 other => Self::Certificate(other.clone()),
             },
             rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
@@ -183,6 +196,7 @@ impl TlsFailure {
     /// The setting of `[egress]` that this is about, where it is not the endpoint alone that can mend it.
     pub const fn setting(&self) -> Option<&'static str> {
         match self {
+            Self::SelfSigned => Some("`[egress] ca` can name it"),
             Self::UnknownIssuer => Some("`[egress] ca` can name further authorities"),
             Self::TooOld => Some("`[egress] tls_min` says which is"),
             Self::Authority
@@ -216,7 +230,18 @@ impl Error {
         if let Some(error) = find::<rustls::Error>(error) {
             return Self::Tls { host: host.to_owned(), failure: error.into() };
         }
+        if let Some(http2) = find::<h2::Error>(error) {
+            if let Some(reason) = http2.reason() {
+                return Self::Http2 { reason, untouched: is_untouched(http2) };
+            }
+            if let Some(io) = http2.get_io() {
+                return Self::Broken { during, kind: io.kind() };
+            }
+        }
         if let Some(http) = find::<hyper::Error>(error) {
+            if http.is_timeout() {
+                return Self::Broken { during, kind: io::ErrorKind::TimedOut };
+            }
             if http.is_parse() {
                 return Self::NotHttp;
             }
@@ -226,6 +251,13 @@ impl Error {
         }
         find::<io::Error>(error).map_or(Self::Http, |error| Self::Broken { during, kind: error.kind() })
     }
+}
+
+/// Whether the other side says that it has not begun with the request: it refused the stream, or goes away in peace and has
+/// named the last stream that it works on.
+fn is_untouched(error: &h2::Error) -> bool {
+    let goes_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (goes_away || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// The first error of type `E` in the chain. Looks into I/O errors too, which leave themselves out of `source`.

@@ -15,6 +15,7 @@ mod resolve;
 mod rule;
 mod target;
 mod tls;
+mod verify;
 
 #[cfg(test)]
 mod tests;

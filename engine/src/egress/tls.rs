@@ -8,6 +8,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::CredentialsError;
+use super::verify::Verifier;
+
+/// What is spoken over TLS, in the order of preference (RFC 7301; RFC 9113, section 3.1). The endpoint chooses.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Whom to trust, and from which version on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,9 +81,16 @@ pub(super) fn config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, Client
     }
     // Named here, because a process with two providers compiled in has no default one.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_protocol_versions(settings.min.and_newer());
-    let config = builder.map_err(ClientError::Tls)?.with_root_certificates(roots).with_no_client_auth();
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(settings.min.and_newer())
+        .map_err(ClientError::Tls)?;
+    // Without any root all are unknown, which the library's own verifier says as well.
+    let builder = match Verifier::new(roots, provider) {
+        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+        Err(_) => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(Arc::new(config))
 }
 

@@ -1,6 +1,7 @@
 //! Which addresses are reached, over which connections. The peers are real sockets on loopback.
 
 mod exchange;
+mod http2;
 mod proxy;
 mod refused;
 pub(crate) mod support;

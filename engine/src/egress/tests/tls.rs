@@ -53,7 +53,8 @@ async fn each_bad_certificate_says_what_is_wrong_with_it() {
         (of(host().until(2001)), TlsFailure::Expired),
         (of(host().from(4000).until(4001)), TlsFailure::NotYetValid),
         (of(Certificate::for_host("other.example")), TlsFailure::WrongHost),
-        (host().self_signed().server(), TlsFailure::UnknownIssuer),
+        (host().self_signed().server(), TlsFailure::SelfSigned),
+        (Certificate::for_host("other.example").self_signed().server(), TlsFailure::SelfSigned),
         (Authority::new("unknown").server("tls.example"), TlsFailure::UnknownIssuer),
         (host().of_an_authority().self_signed().server(), TlsFailure::Authority),
     ] {
@@ -69,7 +70,8 @@ async fn each_bad_certificate_says_what_is_wrong_with_it() {
         "its certificate has expired",
         "its certificate is not valid yet",
         "its certificate is for another host",
-        "its certificate is self-signed or comes from an unknown authority",
+        "its certificate is self-signed",
+        "its certificate comes from an unknown authority, or its chain is incomplete",
         "its certificate is that of an authority, as self-signed ones often are, and not that of a server",
     ];
     assert_eq!(texts, expected);
