@@ -4,6 +4,9 @@
 CARGO ?= cargo
 HOOKMILL_NATS_SERVER ?= $(CURDIR)/.tools/nats-server
 export HOOKMILL_NATS_SERVER
+# The tests wait more than they compute: half as many again as there are cores.
+RUST_TEST_THREADS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN) / 2)
+export RUST_TEST_THREADS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peers modules build demo lint test bench hostile fuzz chaos clean-tools

@@ -1,9 +1,13 @@
 //! Events for the tests: the same order of 1 KiB everywhere, and a way to publish many of them.
 
+use std::time::Duration;
+
 use async_nats::jetstream::Context;
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+
+use crate::eventually;
 
 /// `type` of the orders.
 pub const ORDER_TYPE: &str = "com.shop.order.created";
@@ -15,6 +19,8 @@ pub const ORDER_SUBJECT: &str = "events.com.shop.order.created";
 pub const ORDER_BYTES: usize = 1024;
 /// Publishes that wait for their acks at the same time.
 const IN_FLIGHT_MAX: usize = 1000;
+/// Longest time until the folder of a deleted stream is gone.
+const FOLDER_GONE_MAX: Duration = Duration::from_secs(10);
 
 /// A message for NATS.
 #[derive(Clone, Debug)]
@@ -103,12 +109,21 @@ pub fn binary(number: usize) -> Message {
 
 /// Makes the stream that pipelines read by default: `HOOKMILL_EVENTS` on `events.>`.
 pub async fn make_source_stream(jetstream: &Context) -> jetstream::stream::Stream {
-    let config = jetstream::stream::Config {
-        name: "HOOKMILL_EVENTS".into(),
-        subjects: vec!["events.>".into()],
-        ..jetstream::stream::Config::default()
-    };
-    jetstream.create_stream(config).await.expect("the source stream can be made")
+    make_source_stream_like(jetstream, jetstream::stream::Config::default()).await
+}
+
+/// The same with other settings than the server's own. Tried again for a while: where a stream of this name was deleted a moment
+/// ago, the server may still be removing its folder.
+pub async fn make_source_stream_like(
+    jetstream: &Context,
+    config: jetstream::stream::Config,
+) -> jetstream::stream::Stream {
+    let (name, subjects) = ("HOOKMILL_EVENTS".into(), vec!["events.>".into()]);
+    let config = jetstream::stream::Config { name, subjects, ..config };
+    eventually(FOLDER_GONE_MAX, "the source stream can be made", || async {
+        jetstream.create_stream(config.clone()).await.map_err(|error| error.to_string())
+    })
+    .await
 }
 
 /// Publishes all of them, many in flight, and waits for every ack. The stream's sequences, in the order of the messages.

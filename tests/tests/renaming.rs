@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use futures_util::TryStreamExt as _;
 use hookmill_tests::engine::{Said, built_program, engine_command, run_to_end};
-use hookmill_tests::{Endpoint, Engine, behaviour, eventually};
+use hookmill_tests::{Endpoint, Engine, behaviour, events, eventually};
 
 use crate::mill::{LATER, Mill, SOON, delivery_ids_of, json_lines, orders};
 
@@ -224,9 +224,8 @@ async fn every_kind_of_source_stream_goes_on_behind_the_floor() {
     for retention in [RetentionPolicy::Limits, RetentionPolicy::Interest, RetentionPolicy::WorkQueue] {
         let mill = Mill::new(behaviour::always(200), "", "").await;
         mill.jetstream.delete_stream("HOOKMILL_EVENTS").await.expect("the stream can be deleted");
-        let (name, subjects) = ("HOOKMILL_EVENTS".to_owned(), vec!["events.>".to_owned()]);
-        let config = Config { name, subjects, retention, ..Config::default() };
-        mill.jetstream.create_stream(config).await.expect("the stream can be made");
+        let config = Config { retention, ..Config::default() };
+        events::make_source_stream_like(&mill.jetstream, config).await;
         let engine = mill.engine().start().await;
         mill.publish(1..=5).await;
         mill.delivered(1..=5).await;

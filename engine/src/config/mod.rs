@@ -21,6 +21,7 @@ mod values;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +36,8 @@ pub use schemas::{pipeline_schema, process_schema, test_schema};
 use crate::model::Name;
 use setting::{File, Table};
 
-/// Longest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest file that is read, in bytes: some 100,000 subscriptions.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What became of the files.
 #[derive(Debug, Default)]
@@ -202,15 +203,25 @@ fn folder(
     files
 }
 
+/// The bytes of a file; or what is wrong with it, to be put behind its name. Never more than the longest file has, whatever it is.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            Err(format!("is longer than {} MiB; split it up", FILE_BYTES_MAX >> 20))
+        }
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("can't be read: {}", error.kind())),
+    }
+}
+
 fn read_text(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
-    let read = |path| match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(std::io::ErrorKind::FileTooLarge.into()),
-        _ => std::fs::read(path),
-    };
-    let what = match read(path).map(String::from_utf8) {
+    let what = match read_bytes(path).map(String::from_utf8) {
         Ok(Ok(text)) => return Some(text),
         Ok(Err(_)) => "the file is not UTF-8".to_owned(),
-        Err(error) => format!("the file can't be read: {}", error.kind()),
+        Err(what) => format!("the file {what}"),
     };
     let problem = Problem::new(Code::Unreadable, path.display().to_string(), what);
     problems.push(problem.hint("check the path and its permissions; TOML is UTF-8"));

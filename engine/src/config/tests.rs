@@ -329,6 +329,13 @@ fn every_problem_of_a_file_is_reported_in_one_run() {
 }
 
 #[test]
+fn a_file_that_never_ends_is_read_to_the_bound() {
+    let loaded = load(&[PathBuf::from("/dev/zero")]);
+    let said: Vec<_> = loaded.problems.iter().map(|problem| (problem.code, &*problem.message)).collect();
+    assert_eq!(said, [(Code::Unreadable, "the file is longer than 16 MiB; split it up")]);
+}
+
+#[test]
 fn a_file_that_is_no_toml_keeps_no_other_from_being_read() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

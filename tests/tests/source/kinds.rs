@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use hookmill_tests::engine::LogLine;
-use hookmill_tests::{Engine, behaviour};
+use hookmill_tests::{Engine, behaviour, events};
 
 use crate::mill::{Mill, SOON};
 
@@ -10,8 +10,7 @@ use crate::mill::{Mill, SOON};
 async fn mill_on(config: Config) -> Mill {
     let mill = Mill::new(behaviour::always(200), "", "").await;
     mill.jetstream.delete_stream("HOOKMILL_EVENTS").await.expect("the stream can be deleted");
-    let config = Config { name: "HOOKMILL_EVENTS".into(), subjects: vec!["events.>".into()], ..config };
-    mill.jetstream.create_stream(config).await.expect("the stream can be made");
+    events::make_source_stream_like(&mill.jetstream, config).await;
     mill
 }
 

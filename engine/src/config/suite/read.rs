@@ -12,7 +12,7 @@ use super::{
     EVENT_FILE, EXPECT, End, FILTERED, HEADERS, INCLUDES, MODE, Mode, NAME, NOW, SUBJECT, SUITE, Suite,
     TESTS, Test, UNMATCHED, URL,
 };
-use crate::config::FILE_BYTES_MAX;
+use crate::config::read_bytes;
 use crate::config::report::{Code, Problem};
 use crate::config::setting::{About, Context, File, Found, Kind, Table};
 use crate::model::{Event, Name, Reason};
@@ -92,20 +92,12 @@ fn event(table: &Table<'_>, mode: Option<Mode>) -> Option<Bytes> {
 
 fn event_file(table: &Table<'_>, path: &Path, at: &Range<usize>) -> Option<Bytes> {
     let context = table.context(EVENT_FILE.key());
-    let (said, hint) = match std::fs::metadata(path).and_then(|about| {
-        if about.len() > FILE_BYTES_MAX {
-            Err(std::io::ErrorKind::FileTooLarge.into())
-        } else {
-            std::fs::read(path)
-        }
-    }) {
+    let (said, hint) = match read_bytes(path) {
         Ok(bytes) => match serde_json::from_slice::<&serde_json::value::RawValue>(&bytes) {
             Ok(_) => return Some(bytes.into()),
             Err(error) => (format!("doesn't hold one event as JSON: {error}"), "a test publishes one event"),
         },
-        Err(error) => {
-            (format!("can't be read: {}", error.kind()), "the path starts at the folder of the test file")
-        }
+        Err(said) => (said, "the path starts at the folder of the test file"),
     };
     context.wrong(Code::BadEvent, at, said, hint);
     None
