@@ -150,13 +150,9 @@ async fn what_waits_lies_in_lanes_or_is_dead_goes_on_under_the_new_name_once_wit
 async fn a_rename_that_is_killed_after_each_of_its_steps_is_finished_by_running_it_again() {
     let backlog = Backlog::new().await;
     let mill = &backlog.mill;
-    let url = mill.server.url();
     let mut killed = 0;
     loop {
-        let mut command = engine_command(built_program());
-        command.args(["pipeline", "rename", "orders", "shop", "--nats", &url]);
-        command.env("HOOKMILL_TEST_ABORT_STEP", "1");
-        let said = run_to_end("hookmill pipeline rename", command).await;
+        let said = rename_killed_after(mill, 1).await;
         if said.code == 0 {
             break;
         }
@@ -243,4 +239,73 @@ async fn every_kind_of_source_stream_goes_on_behind_the_floor() {
         assert_eq!((received, mill.endpoint.log().repeats()), (10, 0), "{retention:?}");
         assert_eq!(engine.terminate().await, 0);
     }
+}
+
+/// Runs the rename until it has made so many changes.
+async fn rename_killed_after(mill: &Mill, steps: usize) -> Said {
+    let url = mill.server.url();
+    let mut command = engine_command(built_program());
+    command.args(["pipeline", "rename", "orders", "shop", "--nats", &url]);
+    command.env("HOOKMILL_TEST_ABORT_STEP", steps.to_string());
+    run_to_end("hookmill pipeline rename", command).await
+}
+
+/// As an engine leaves it that was about to start with the new file, `start = "new"`, when the rename began.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_an_engine_has_left_under_the_new_name_meanwhile_does_not_count() {
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let engine = mill.engine().start().await;
+    mill.publish(1..=5).await;
+    mill.delivered(1..=5).await;
+    assert_eq!(engine.terminate().await, 0);
+    mill.publish(6..=8).await;
+    let killed = rename_killed_after(&mill, 2).await;
+    assert_ne!(killed.code, 0, "{killed:?}");
+    let bucket = mill.jetstream.get_key_value("HOOKMILL_REGISTRY").await.expect("the bucket is there");
+    let floor = bucket.get("floor.orders").await.expect("it can be read").expect("it is there");
+    let mut floor: serde_json::Value = serde_json::from_slice(&floor).expect("it is JSON");
+    floor["sequence"] = 8.into();
+    bucket.put("floor.shop", floor.to_string().into()).await.expect("it can be written");
+    let stream = mill.jetstream.get_stream("HOOKMILL_EVENTS").await.expect("the stream is there");
+    let durable = Some("hookmill-shop".to_owned());
+    let config = async_nats::jetstream::consumer::pull::Config {
+        durable_name: durable.clone(),
+        name: durable,
+        deliver_policy: async_nats::jetstream::consumer::DeliverPolicy::New,
+        ..Default::default()
+    };
+    stream.create_consumer(config).await.expect("it can be made");
+    let said = rename(&mill, &[]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    goes_on_with_all(&mill).await;
+}
+
+/// The floor that was kept is of a stream that was deleted: the durable is on the one that is there now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_stream_that_was_made_anew_is_not_skipped() {
+    let mill = Mill::new(behaviour::always(200), "", "").await;
+    let engine = mill.engine().start().await;
+    mill.publish(1..=5).await;
+    mill.delivered(1..=5).await;
+    assert_eq!(engine.terminate().await, 0);
+    mill.publish(6..=8).await;
+    let bucket = mill.jetstream.get_key_value("HOOKMILL_REGISTRY").await.expect("the bucket is there");
+    let floor = bucket.get("floor.orders").await.expect("it can be read").expect("it is there");
+    let mut floor: serde_json::Value = serde_json::from_slice(&floor).expect("it is JSON");
+    (floor["created"], floor["sequence"]) = ("2020-01-01T00:00:00Z".into(), 100.into());
+    bucket.put("floor.orders", floor.to_string().into()).await.expect("it can be written");
+    let said = rename(&mill, &[]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    goes_on_with_all(&mill).await;
+}
+
+/// An engine with the new name delivers what the old one has not had, and that alone.
+async fn goes_on_with_all(mill: &Mill) {
+    mill.folder.write("shop.toml", orders(&mill.endpoint, "", ""));
+    std::fs::remove_file(mill.folder.path().join("orders.toml")).expect("it is there");
+    let engine = mill.engine().start().await;
+    mill.endpoint.wait_for_delivered(8, LATER).await;
+    let received = mill.endpoint.log().received();
+    assert_eq!(received, 8, "each once");
+    assert_eq!(engine.terminate().await, 0);
 }

@@ -203,27 +203,35 @@ fn folder(
     files
 }
 
-/// The bytes of a file; or what is wrong with it, to be put behind its name. Never more than the longest file has, whatever it is.
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+const READABLE: &str = "check the path and its permissions; TOML is UTF-8";
+
+/// Why a file is not read, to be put behind its name.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("is longer than {} MiB", FILE_BYTES_MAX >> 20)]
+    TooLong,
+    #[error("can't be read: {0}")]
+    Io(std::io::ErrorKind),
+}
+
+/// The bytes of a file. Never more than the longest file has, whatever it is.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Unread> {
     let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(length) if length as u64 > FILE_BYTES_MAX => {
-            Err(format!("is longer than {} MiB; split it up", FILE_BYTES_MAX >> 20))
-        }
+    let file = std::fs::File::open(path);
+    match file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => Err(Unread::TooLong),
         Ok(_) => Ok(bytes),
-        Err(error) => Err(format!("can't be read: {}", error.kind())),
+        Err(error) => Err(Unread::Io(error.kind())),
     }
 }
 
 fn read_text(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
-    let what = match read_bytes(path).map(String::from_utf8) {
+    let (what, hint) = match read_bytes(path).map(String::from_utf8) {
         Ok(Ok(text)) => return Some(text),
-        Ok(Err(_)) => "the file is not UTF-8".to_owned(),
-        Err(what) => format!("the file {what}"),
+        Ok(Err(_)) => ("the file is not UTF-8".to_owned(), READABLE),
+        Err(error @ Unread::TooLong) => (format!("the file {error}"), "split it into several pipelines"),
+        Err(error) => (format!("the file {error}"), READABLE),
     };
-    let problem = Problem::new(Code::Unreadable, path.display().to_string(), what);
-    problems.push(problem.hint("check the path and its permissions; TOML is UTF-8"));
+    problems.push(Problem::new(Code::Unreadable, path.display().to_string(), what).hint(hint));
     None
 }

@@ -331,8 +331,12 @@ fn every_problem_of_a_file_is_reported_in_one_run() {
 #[test]
 fn a_file_that_never_ends_is_read_to_the_bound() {
     let loaded = load(&[PathBuf::from("/dev/zero")]);
-    let said: Vec<_> = loaded.problems.iter().map(|problem| (problem.code, &*problem.message)).collect();
-    assert_eq!(said, [(Code::Unreadable, "the file is longer than 16 MiB; split it up")]);
+    let said: Vec<_> =
+        loaded.problems.iter().map(|problem| (problem.code, &*problem.message, &*problem.hint)).collect();
+    assert_eq!(
+        said,
+        [(Code::Unreadable, "the file is longer than 16 MiB", "split it into several pipelines")]
+    );
 }
 
 #[test]

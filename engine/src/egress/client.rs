@@ -24,7 +24,7 @@ use super::{
     TlsSettings, tls,
 };
 
-/// Most bytes of a response body that are read. The status decides; a longer body costs its connection.
+/// Most bytes of a response body that are read. The status decides; a longer body costs its connection, over HTTP/2 its stream.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Most bytes of a response's status line and headers.

@@ -72,6 +72,13 @@ pub struct Consumer {
     start: DeliverPolicy,
 }
 
+impl Consumer {
+    /// Whether it began at this stream sequence.
+    pub fn began_at(&self, sequence: u64) -> bool {
+        matches!(self.start, DeliverPolicy::ByStartSequence { start_sequence } if start_sequence == sequence)
+    }
+}
+
 impl From<Info> for Consumer {
     fn from(info: Info) -> Self {
         let one = Some(info.config.filter_subject).filter(|subject| !subject.is_empty());

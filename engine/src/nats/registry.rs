@@ -50,6 +50,9 @@ pub struct Renaming {
     pub from: String,
     /// The new one.
     pub to: String,
+    /// Where its new name goes on in the source; none: not found out yet, or it has never taken from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
 }
 
 /// An engine's sign of life for one pipeline.
@@ -231,7 +234,7 @@ impl Registry {
         self.get(&format!("rename.{pipeline}")).await
     }
 
-    /// Notes that a pipeline is being renamed.
+    /// Notes that a pipeline is being renamed: first under its new name, then under its old one.
     pub async fn put_renaming(&self, renaming: &Renaming) -> Result<(), RegistryError> {
         for name in [&renaming.to, &renaming.from] {
             self.put(&format!("rename.{name}"), renaming).await?;
@@ -239,12 +242,9 @@ impl Registry {
         Ok(())
     }
 
-    /// The pipeline has its new name.
-    pub async fn clear_renaming(&self, renaming: &Renaming) -> Result<(), RegistryError> {
-        for name in [&renaming.from, &renaming.to] {
-            self.store.purge(format!("rename.{name}")).await.map_err(written)?;
-        }
-        Ok(())
+    /// Removes that note under one of the names.
+    pub async fn clear_renaming(&self, name: &Name) -> Result<(), RegistryError> {
+        self.store.purge(format!("rename.{name}")).await.map_err(written)
     }
 
     /// Forgets which file is in force.

@@ -8,8 +8,6 @@ use crate::model::Timestamp;
 
 /// Stretches of a stream that are looked through at the same time.
 const STRETCHES: u8 = 32;
-/// Messages of one answer. Few, because each stretch holds its own.
-const AT_ONCE: usize = 16;
 
 impl Nats {
     /// The messages from `first` to `last` (sequences, both included) of which `picked` makes something, oldest first.
@@ -40,7 +38,8 @@ impl Nats {
         last: u64,
         picked: impl Fn(Stored) -> Option<T>,
     ) -> Result<Vec<T>, ApiError> {
-        let mut reader = Reader::new(self, stream.to_owned(), ">".to_owned(), first).at_once(AT_ONCE);
+        // Not by direct gets: a header block that can't be read would end the connection that it comes over.
+        let mut reader = Reader::of_leader(self, stream.to_owned(), ">".to_owned(), first);
         let mut found = Vec::new();
         while let Some(stored) = reader.next().await?.filter(|stored| stored.sequence <= last) {
             found.extend(picked(stored));

@@ -80,7 +80,7 @@ const NAMES_BYTES_MAX: usize = 256 * 1024;
 /// Whether a pipeline may be run: not while it is being renamed.
 pub(super) async fn has_a_name(registry: &Registry, pipeline: &Name) -> Result<(), StartError> {
     match registry.renaming(pipeline).await? {
-        Some(Renaming { from, to }) => Err(StartError::Renaming { pipeline: pipeline.clone(), from, to }),
+        Some(Renaming { from, to, .. }) => Err(StartError::Renaming { pipeline: pipeline.clone(), from, to }),
         None => Ok(()),
     }
 }

@@ -97,7 +97,7 @@ fn event_file(table: &Table<'_>, path: &Path, at: &Range<usize>) -> Option<Bytes
             Ok(_) => return Some(bytes.into()),
             Err(error) => (format!("doesn't hold one event as JSON: {error}"), "a test publishes one event"),
         },
-        Err(said) => (said, "the path starts at the folder of the test file"),
+        Err(error) => (error.to_string(), "the path starts at the folder of the test file"),
     };
     context.wrong(Code::BadEvent, at, said, hint);
     None

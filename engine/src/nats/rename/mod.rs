@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::bucket::{expected_sequence, rollup};
 use super::consumers::StartAt;
 use super::modules::Alive;
-use super::registry::{Floor, Renaming};
+use super::registry::Renaming;
 use super::streams::Retention;
 use super::{Modules, Nats, Registry, StoreError, Stored, tasks};
 use crate::model::{Name, Timestamp};
@@ -34,6 +34,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a parked wait's schedule was; `due`: it has fired.
 const PARKED: &str = "Hookmill-Parked";
 const DUE: &str = "due";
+
+/// How far a rename has got.
+enum Stage {
+    /// Nothing is done.
+    New,
+    /// It may be anywhere.
+    Begun(Renaming),
+    /// All is done but for the note under the old name.
+    Done,
+}
 
 /// A rename under way.
 pub struct Rename<'r> {
@@ -55,14 +65,15 @@ impl<'r> Rename<'r> {
         if from == to {
             return Err(RenameError::SameName(from.clone()));
         }
-        if !rename.was_begun().await? {
-            let there = contents(nats, registry, to).await?;
-            if there != Contents::default() {
-                return Err(RenameError::Taken { name: to.clone(), contents: there });
+        match rename.stage().await? {
+            Stage::New => {
+                rename.new_name_is_free().await?;
+                if contents(nats, registry, from).await? == Contents::default() {
+                    return Err(RenameError::Unknown(from.clone()));
+                }
             }
-            if contents(nats, registry, from).await? == Contents::default() {
-                return Err(RenameError::Unknown(from.clone()));
-            }
+            Stage::Begun(_) => {}
+            Stage::Done => return Ok(rename),
         }
         rename.nobody_runs_it().await?;
         if !repeat {
@@ -71,17 +82,28 @@ impl<'r> Rename<'r> {
         Ok(rename)
     }
 
-    /// Whether an earlier run has begun this one: the note is there under both names.
-    async fn was_begun(&self) -> Result<bool, RenameError> {
-        let mut notes = 0;
-        for name in [self.from, self.to] {
-            let Some(Renaming { from, to }) = self.registry.renaming(name).await? else { continue };
-            if from != self.from.as_str() || to != self.to.as_str() {
-                return Err(RenameError::Other { from, to });
+    /// How far earlier runs have got.
+    async fn stage(&self) -> Result<Stage, RenameError> {
+        let ours = async |name: &Name| match self.registry.renaming(name).await? {
+            Some(Renaming { from, to, .. }) if from != self.from.as_str() || to != self.to.as_str() => {
+                Err(RenameError::Other { from, to })
             }
-            notes += 1;
+            note => Ok(note),
+        };
+        // Written under the new name first, and removed there first.
+        Ok(match (ours(self.from).await?, ours(self.to).await?) {
+            (Some(note), Some(_)) => Stage::Begun(note),
+            (Some(_), None) => Stage::Done,
+            (None, _) => Stage::New,
+        })
+    }
+
+    async fn new_name_is_free(&self) -> Result<(), RenameError> {
+        let there = contents(self.nats, self.registry, self.to).await?;
+        if there == Contents::default() {
+            return Ok(());
         }
-        Ok(notes == 2)
+        Err(RenameError::Taken { name: self.to.clone(), contents: there })
     }
 
     async fn nobody_runs_it(&self) -> Result<(), RenameError> {
@@ -116,20 +138,19 @@ impl<'r> Rename<'r> {
 
     /// Does it, or what is left of it. Says what was moved by this run.
     pub async fn run(self) -> Result<Contents, RenameError> {
-        let renaming = Renaming { from: self.from.to_string(), to: self.to.to_string() };
-        let begun = self.was_begun().await?;
-        if !begun {
-            self.registry.put_renaming(&renaming).await?;
-            step();
-        }
-        // An engine says first that it lives, and then looks for this note: one of the two sees the other.
-        if let Err(error) = self.nobody_runs_it().await {
-            if !begun {
-                self.registry.clear_renaming(&renaming).await?;
+        let renaming = match self.stage().await? {
+            Stage::New => self.begin().await?,
+            Stage::Begun(note) => {
+                self.nobody_runs_it().await?;
+                // What has no floor was not found out yet.
+                if note.floor.is_some() { note } else { self.note_place().await? }
             }
-            return Err(error);
-        }
-        let floor = self.carry_place().await?;
+            Stage::Done => {
+                self.registry.clear_renaming(self.from).await?;
+                return Ok(Contents::default());
+            }
+        };
+        self.carry_place(&renaming).await?;
         let lane_states = self.carry_states().await?;
         let (waits, due) = self.park_all().await?;
         let prefix = self.nats.prefix();
@@ -137,53 +158,95 @@ impl<'r> Rename<'r> {
         let letters = prefix.dead_letter(self.from.as_str(), "*", "*");
         let dead_letters = self.carry_all(&prefix.dlq(), &letters).await?;
         self.release_all().await?;
+        // Once more: an engine that was about to start when the note was written may have left a place under either name.
+        self.carry_place(&renaming).await?;
         self.forget_the_old_name().await?;
-        self.registry.clear_renaming(&renaming).await?;
-        Ok(Contents { floor, lane_states, lane_tasks, waits, due, dead_letters })
+        self.registry.clear_renaming(self.to).await?;
+        step();
+        self.registry.clear_renaming(self.from).await?;
+        Ok(Contents { floor: renaming.floor, lane_states, lane_tasks, waits, due, dead_letters })
+    }
+
+    /// Writes the note, and takes it back where somebody was quicker: an engine says first that it lives, and then looks for the
+    /// note, so one of the two sees the other.
+    async fn begin(&self) -> Result<Renaming, RenameError> {
+        let (from, to) = (self.from.to_string(), self.to.to_string());
+        self.registry.put_renaming(&Renaming { from, to, floor: None }).await?;
+        step();
+        let alone = async {
+            self.nobody_runs_it().await?;
+            self.new_name_is_free().await
+        };
+        if let Err(error) = alone.await {
+            // Under the old name first: alone there, it would say that all is done.
+            self.registry.clear_renaming(self.from).await?;
+            self.registry.clear_renaming(self.to).await?;
+            return Err(error);
+        }
+        self.note_place().await
+    }
+
+    /// Finds out where the new name goes on in the source, and notes it: nothing that an engine leaves under either name from now
+    /// on changes that.
+    async fn note_place(&self) -> Result<Renaming, RenameError> {
+        let mut floor = self.registry.floor(self.from).await?;
+        if let Some(floor) = &mut floor {
+            let old = self.nats.prefix().source_consumer(self.from);
+            let source = self.nats.source_stream(&floor.stream).await?;
+            let there = match &source {
+                Some(_) => self.nats.consumer(&floor.stream, &old).await?,
+                None => None,
+            };
+            if let (Some(source), Some(there)) = (source, there) {
+                // The floor is kept every few seconds; the durable knows better. It is on the stream that is there now; that
+                // one may have been made anew since the floor was kept.
+                let kept = if source.created == floor.created { floor.sequence } else { 0 };
+                floor.created = source.created;
+                floor.sequence = kept.max(there.floor);
+            }
+        }
+        let renaming = Renaming { from: self.from.to_string(), to: self.to.to_string(), floor };
+        if renaming.floor.is_some() {
+            self.registry.put_renaming(&renaming).await?;
+            step();
+        }
+        Ok(renaming)
     }
 
     /// The floor, and the durable where the stream has to know of one all the time.
-    async fn carry_place(&self) -> Result<Option<Floor>, RenameError> {
-        let Some(mut floor) = self.registry.floor(self.from).await? else {
-            return Ok(self.registry.floor(self.to).await?);
-        };
-        let (prefix, stream) = (self.nats.prefix(), floor.stream.clone());
-        let (old, new) = (prefix.source_consumer(self.from), prefix.source_consumer(self.to));
-        let source = self.nats.source_stream(&stream).await?;
-        let there = match &source {
-            Some(_) => self.nats.consumer(&stream, &old).await?,
-            None => None,
-        };
-        if let (Some(source), Some(there)) = (&source, &there)
-            && source.created == floor.created
-        {
-            // The floor is kept every few seconds; the durable knows better.
-            floor.sequence = floor.sequence.max(there.floor);
-        }
-        let carried = self.registry.floor(self.to).await?;
-        if let Some(carried) = carried.as_ref().filter(|carried| carried.created == floor.created) {
-            // By an earlier run, which may have seen a durable that is gone now.
-            floor.sequence = floor.sequence.max(carried.sequence);
-        }
-        if carried.as_ref() != Some(&floor) {
-            self.registry.put_floor(self.to, &floor).await?;
+    async fn carry_place(&self, renaming: &Renaming) -> Result<(), RenameError> {
+        let Some(floor) = &renaming.floor else { return Ok(()) };
+        if self.registry.floor(self.to).await?.as_ref() != Some(floor) {
+            self.registry.put_floor(self.to, floor).await?;
             step();
         }
-        if let (Some(source), Some(there)) = (source, there) {
+        let (prefix, stream) = (self.nats.prefix(), &floor.stream);
+        let (old, new) = (prefix.source_consumer(self.from), prefix.source_consumer(self.to));
+        if let Some(source) = self.nats.source_stream(stream).await?
+            && let Some(there) = self.nats.consumer(stream, &old).await?
+        {
             // A stream that keeps messages for consumers alone would drop them in between. A work queue keeps them anyway,
             // and has no second consumer for the same subjects.
-            if source.retention != Retention::WorkQueue && self.nats.consumer(&stream, &new).await?.is_none()
-            {
-                let start = StartAt::Sequence(floor.sequence.saturating_add(1));
-                self.nats.make_source_consumer(&stream, &new, there.filters, start).await?;
-                step();
+            if source.retention != Retention::WorkQueue {
+                let next = floor.sequence.saturating_add(1);
+                let made = self.nats.consumer(stream, &new).await?;
+                if made.as_ref().is_some_and(|made| !made.began_at(next)) {
+                    self.nats.delete_consumer(stream, &new).await?;
+                }
+                if made.is_none_or(|made| !made.began_at(next)) {
+                    let start = StartAt::Sequence(next);
+                    self.nats.make_source_consumer(stream, &new, there.filters, start).await?;
+                    step();
+                }
             }
-            self.nats.delete_consumer(&stream, &old).await?;
+            self.nats.delete_consumer(stream, &old).await?;
             step();
         }
-        self.registry.clear_floor(self.from).await?;
-        step();
-        Ok(Some(floor))
+        if self.registry.floor(self.from).await?.is_some() {
+            self.registry.clear_floor(self.from).await?;
+            step();
+        }
+        Ok(())
     }
 
     async fn carry_states(&self) -> Result<u64, RenameError> {
@@ -209,19 +272,21 @@ impl<'r> Rename<'r> {
         let retries = prefix.retries();
         let (mut waits, mut due) = (0, 0);
         loop {
-            let parked = self.park_each(&retries, &prefix.wait_all(from, "*")).await?;
-            let fired = self.park_each(&retries, &prefix.due_of(from, "*")).await?;
+            let (seen, parked) = self.park_each(&retries, &prefix.wait_all(from, "*")).await?;
+            let (fired, parked_due) = self.park_each(&retries, &prefix.due_of(from, "*")).await?;
             waits += parked;
-            due += fired;
-            if parked + fired == 0 {
+            due += parked_due;
+            if seen + fired == 0 {
                 return Ok((waits, due));
             }
         }
     }
 
-    async fn park_each(&self, retries: &str, filter: &str) -> Result<u64, RenameError> {
+    /// How many there were, and how many of them were not parked yet.
+    async fn park_each(&self, retries: &str, filter: &str) -> Result<(u64, u64), RenameError> {
         let each = self.each(retries, filter).map_ok(|stored| self.park(retries, stored));
-        each.try_buffer_unordered(AT_ONCE).try_fold(0, async |parked, new| Ok(parked + u64::from(new))).await
+        let parked = each.try_buffer_unordered(AT_ONCE);
+        parked.try_fold((0, 0), async |(seen, parked), new| Ok((seen + 1, parked + u64::from(new)))).await
     }
 
     /// All messages of a stream on some subjects, as far as there are any now.
@@ -311,10 +376,11 @@ impl<'r> Rename<'r> {
         let Some(target) = self.nats.prefix().renamed(subject, self.to) else { return Ok(0) };
         // An earlier run may have been killed between storing one and removing it: then it is the last one there.
         let mut last = self.nats.last_on(stream, &target).await?;
+        let mut end = last.as_ref().map_or(0, |last| last.sequence);
         let (mut carried, mut from) = (0, 1);
         while let Some(stored) = self.nats.next_on(stream, subject, from).await? {
             if !last.take().is_some_and(|last| same(&last, &stored)) {
-                self.copy(stream, &target, &stored).await?;
+                end = self.copy(stream, &target, &stored, end).await?;
                 step();
             }
             self.nats.delete(stream, stored.sequence).await?;
@@ -325,22 +391,31 @@ impl<'r> Rename<'r> {
         Ok(carried)
     }
 
-    async fn copy(&self, stream: &str, target: &str, stored: &Stored) -> Result<(), RenameError> {
+    /// Stores one behind the last one of its subject, which has the sequence `end`. The sequence that it gets.
+    async fn copy(
+        &self,
+        stream: &str,
+        target: &str,
+        stored: &Stored,
+        mut end: u64,
+    ) -> Result<u64, RenameError> {
         let mut tries = 0;
         loop {
-            let headers = without_nats(&stored.headers);
+            let mut headers = without_nats(&stored.headers);
+            headers.push((expected_sequence(), end.to_string()));
             match self.nats.store(target.to_owned(), headers, stored.body.clone()).await {
-                Ok(_) => return Ok(()),
-                // It may have been stored, then it is the last one: nobody else writes there.
-                Err(StoreError::Unknown) if tries < TRIES_MAX => {
-                    tries += 1;
-                    let last = self.nats.last_on(stream, target).await?;
-                    if last.is_some_and(|last| same(&last, stored)) {
-                        return Ok(());
-                    }
-                }
+                Ok(sequence) => return Ok(sequence),
+                Err(StoreError::WrongLast | StoreError::Unknown) if tries < TRIES_MAX => tries += 1,
                 Err(source) => return Err(RenameError::Store { subject: target.to_owned(), source }),
             }
+            // It may have been stored though the answer was lost.
+            if let Some(last) = self.nats.last_on(stream, target).await? {
+                if same(&last, stored) {
+                    return Ok(last.sequence);
+                }
+                end = last.sequence;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
