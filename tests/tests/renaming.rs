@@ -250,22 +250,33 @@ async fn rename_killed_after(mill: &Mill, steps: usize) -> Said {
     run_to_end("hookmill pipeline rename", command).await
 }
 
-/// As an engine leaves it that was about to start with the new file, `start = "new"`, when the rename began.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_place_that_an_engine_has_left_under_the_new_name_meanwhile_does_not_count() {
+/// A pipeline that has delivered five orders and was stopped; three more have come since.
+async fn with_three_more() -> Mill {
     let mill = Mill::new(behaviour::always(200), "", "").await;
     let engine = mill.engine().start().await;
     mill.publish(1..=5).await;
     mill.delivered(1..=5).await;
     assert_eq!(engine.terminate().await, 0);
     mill.publish(6..=8).await;
-    let killed = rename_killed_after(&mill, 2).await;
-    assert_ne!(killed.code, 0, "{killed:?}");
+    mill
+}
+
+/// Writes the floor of `orders` under `key`, changed.
+async fn put_floor(mill: &Mill, key: &str, change: impl FnOnce(&mut serde_json::Value)) {
     let bucket = mill.jetstream.get_key_value("HOOKMILL_REGISTRY").await.expect("the bucket is there");
     let floor = bucket.get("floor.orders").await.expect("it can be read").expect("it is there");
-    let mut floor: serde_json::Value = serde_json::from_slice(&floor).expect("it is JSON");
-    floor["sequence"] = 8.into();
-    bucket.put("floor.shop", floor.to_string().into()).await.expect("it can be written");
+    let mut floor = serde_json::from_slice(&floor).expect("it is JSON");
+    change(&mut floor);
+    bucket.put(key, floor.to_string().into()).await.expect("it can be written");
+}
+
+/// As an engine leaves it that was about to start with the new file, `start = "new"`, when the rename began.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_an_engine_has_left_under_the_new_name_meanwhile_does_not_count() {
+    let mill = with_three_more().await;
+    let killed = rename_killed_after(&mill, 2).await;
+    assert_ne!(killed.code, 0, "{killed:?}");
+    put_floor(&mill, "floor.shop", |floor| floor["sequence"] = 8.into()).await;
     let stream = mill.jetstream.get_stream("HOOKMILL_EVENTS").await.expect("the stream is there");
     let durable = Some("hookmill-shop".to_owned());
     let config = async_nats::jetstream::consumer::pull::Config {
@@ -283,17 +294,11 @@ async fn a_place_that_an_engine_has_left_under_the_new_name_meanwhile_does_not_c
 /// The floor that was kept is of a stream that was deleted: the durable is on the one that is there now.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_stream_that_was_made_anew_is_not_skipped() {
-    let mill = Mill::new(behaviour::always(200), "", "").await;
-    let engine = mill.engine().start().await;
-    mill.publish(1..=5).await;
-    mill.delivered(1..=5).await;
-    assert_eq!(engine.terminate().await, 0);
-    mill.publish(6..=8).await;
-    let bucket = mill.jetstream.get_key_value("HOOKMILL_REGISTRY").await.expect("the bucket is there");
-    let floor = bucket.get("floor.orders").await.expect("it can be read").expect("it is there");
-    let mut floor: serde_json::Value = serde_json::from_slice(&floor).expect("it is JSON");
-    (floor["created"], floor["sequence"]) = ("2020-01-01T00:00:00Z".into(), 100.into());
-    bucket.put("floor.orders", floor.to_string().into()).await.expect("it can be written");
+    let mill = with_three_more().await;
+    let of_before = |floor: &mut serde_json::Value| {
+        (floor["created"], floor["sequence"]) = ("2020-01-01T00:00:00Z".into(), 100.into());
+    };
+    put_floor(&mill, "floor.orders", of_before).await;
     let said = rename(&mill, &[]).await;
     assert_eq!(said.code, 0, "{said:?}");
     goes_on_with_all(&mill).await;

@@ -9,7 +9,6 @@
 mod contents;
 mod error;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -230,10 +229,9 @@ impl<'r> Rename<'r> {
             if source.retention != Retention::WorkQueue {
                 let next = floor.sequence.saturating_add(1);
                 let made = self.nats.consumer(stream, &new).await?;
-                if made.as_ref().is_some_and(|made| !made.began_at(next)) {
-                    self.nats.delete_consumer(stream, &new).await?;
-                }
                 if made.is_none_or(|made| !made.began_at(next)) {
+                    // One that began elsewhere can't be made to begin here; where there is none, nothing is deleted.
+                    self.nats.delete_consumer(stream, &new).await?;
                     let start = StartAt::Sequence(next);
                     self.nats.make_source_consumer(stream, &new, there.filters, start).await?;
                     step();
@@ -318,11 +316,12 @@ impl<'r> Rename<'r> {
         let key = key.unwrap_or_else(|| format!("at-{}", stored.sequence));
         let subject = prefix.wait_named(self.to.as_str(), subscription, &key);
         let mut headers = without_nats(&stored.headers);
+        headers.push(rollup());
         headers.push((PARKED.to_owned(), schedule.map_or_else(|| DUE.to_owned(), |(_, at)| at.clone())));
         let standing = tasks::standing(&stored.headers);
         let is_there =
             |there: Option<&Stored>| there.is_some_and(|there| tasks::standing(&there.headers) >= standing);
-        let new = self.replace(retries, &subject, headers, &stored, 0, is_there).await?;
+        let (_, new) = self.store_behind(retries, &subject, headers, &stored, 0, is_there).await?;
         if new {
             step();
         }
@@ -331,39 +330,39 @@ impl<'r> Rename<'r> {
         Ok(new)
     }
 
-    /// Stores a message as the only one of its subject, in place of the one with sequence `expected`; false where it need not
-    /// be, by what is there now.
-    async fn replace(
+    /// Stores a message on a subject whose last one has the sequence `last`, unless what is there now says that it need not be.
+    /// The sequence of the last one then, and whether it was stored by this.
+    async fn store_behind(
         &self,
         stream: &str,
         subject: &str,
-        mut headers: Vec<(String, String)>,
+        headers: Vec<(String, String)>,
         stored: &Stored,
-        mut expected: u64,
+        mut last: u64,
         is_done: impl Fn(Option<&Stored>) -> bool,
-    ) -> Result<bool, RenameError> {
-        headers.push(rollup());
+    ) -> Result<(u64, bool), RenameError> {
         let mut tries = 0;
         loop {
             let mut headers = headers.clone();
-            headers.push((expected_sequence(), expected.to_string()));
+            headers.push((expected_sequence(), last.to_string()));
             match self.nats.store(subject.to_owned(), headers, stored.body.clone()).await {
-                Ok(_) => return Ok(true),
+                Ok(sequence) => return Ok((sequence, true)),
                 Err(StoreError::WrongLast | StoreError::Unknown) if tries < TRIES_MAX => tries += 1,
                 Err(source) => return Err(RenameError::Store { subject: subject.to_owned(), source }),
             }
+            // It may have been stored though the answer was lost.
             let there = self.nats.last_on(stream, subject).await?;
+            last = there.as_ref().map_or(0, |there| there.sequence);
             if is_done(there.as_ref()) {
-                return Ok(false);
+                return Ok((last, false));
             }
-            expected = there.map_or(0, |there| there.sequence);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// Moves all messages of a stream on some subjects; those of one subject in their order.
     async fn carry_all(&self, stream: &str, filter: &str) -> Result<u64, RenameError> {
-        let subjects: BTreeMap<_, _> = self.nats.counts(stream, filter).await?.into_iter().collect();
+        let subjects = self.nats.counts(stream, filter).await?;
         let carry = |subject: String| async move { self.carry_subject(stream, &subject).await };
         stream::iter(subjects.into_keys())
             .map(carry)
@@ -380,7 +379,9 @@ impl<'r> Rename<'r> {
         let (mut carried, mut from) = (0, 1);
         while let Some(stored) = self.nats.next_on(stream, subject, from).await? {
             if !last.take().is_some_and(|last| same(&last, &stored)) {
-                end = self.copy(stream, &target, &stored, end).await?;
+                let is_there = |there: Option<&Stored>| there.is_some_and(|there| same(there, &stored));
+                let headers = without_nats(&stored.headers);
+                (end, _) = self.store_behind(stream, &target, headers, &stored, end, is_there).await?;
                 step();
             }
             self.nats.delete(stream, stored.sequence).await?;
@@ -389,34 +390,6 @@ impl<'r> Rename<'r> {
             from = stored.sequence + 1;
         }
         Ok(carried)
-    }
-
-    /// Stores one behind the last one of its subject, which has the sequence `end`. The sequence that it gets.
-    async fn copy(
-        &self,
-        stream: &str,
-        target: &str,
-        stored: &Stored,
-        mut end: u64,
-    ) -> Result<u64, RenameError> {
-        let mut tries = 0;
-        loop {
-            let mut headers = without_nats(&stored.headers);
-            headers.push((expected_sequence(), end.to_string()));
-            match self.nats.store(target.to_owned(), headers, stored.body.clone()).await {
-                Ok(sequence) => return Ok(sequence),
-                Err(StoreError::WrongLast | StoreError::Unknown) if tries < TRIES_MAX => tries += 1,
-                Err(source) => return Err(RenameError::Store { subject: target.to_owned(), source }),
-            }
-            // It may have been stored though the answer was lost.
-            if let Some(last) = self.nats.last_on(stream, target).await? {
-                if same(&last, stored) {
-                    return Ok(last.sequence);
-                }
-                end = last.sequence;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
     }
 
     /// Gives what is parked its schedule back: from then on it fires.
@@ -437,12 +410,14 @@ impl<'r> Rename<'r> {
         let at = if parked == DUE { format!("@at {}", Timestamp::now()) } else { parked.clone() };
         let mut headers = without_nats(&stored.headers);
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case(PARKED));
+        headers.push(rollup());
         headers.push((tasks::SCHEDULE.to_owned(), at));
         headers.push((tasks::SCHEDULE_TARGET.to_owned(), prefix.due_of(self.to.as_str(), subscription)));
         // Released by a try whose answer was lost: it may have fired by now.
         let is_released =
             |there: Option<&Stored>| there.is_none_or(|there| there.sequence != stored.sequence);
-        self.replace(retries, &stored.subject, headers, &stored, stored.sequence, is_released).await?;
+        let (subject, last) = (&stored.subject, stored.sequence);
+        self.store_behind(retries, subject, headers, &stored, last, is_released).await?;
         step();
         Ok(())
     }
