@@ -272,6 +272,13 @@ impl NatsServer {
         self.restart().await;
     }
 
+    /// [`restart`](Self::restart) with another largest message.
+    pub async fn restart_with_payload(&mut self, bytes_max: usize) {
+        self.options.max_payload = Some(bytes_max);
+        self.write_configuration();
+        self.restart().await;
+    }
+
     /// Gives the running server more room in its store. (Less would need a restart.)
     pub async fn reload_with_store(&mut self, bytes_max: u64) {
         self.options.file_store_max = Some(bytes_max);

@@ -39,6 +39,7 @@ mod store_faults;
 mod structure;
 mod telemetry;
 mod testing;
+mod too_large;
 mod trace;
 mod transforms;
 mod validation;

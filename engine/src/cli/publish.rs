@@ -12,6 +12,7 @@ use super::args::{Global, Mode, PublishArgs};
 use super::{Failure, assemble};
 use crate::model::Event;
 use crate::model::event::STRUCTURED_CONTENT_TYPE;
+use crate::model::text::without_byte_order_mark;
 use crate::nats::Nats;
 
 /// Publishes that wait for their ack at once.
@@ -95,7 +96,7 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<Item>, Vec<String>), Failure> {
         })
     };
     got.map_err(|error| Failure::Usage(format!("{label} can't be read: {error}")))?;
-    Ok(parse(&label, &text))
+    Ok(parse(&label, without_byte_order_mark(&text)))
 }
 
 fn parse(label: &str, text: &str) -> (Vec<Item>, Vec<String>) {

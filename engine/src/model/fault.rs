@@ -25,6 +25,8 @@ pub enum Code {
     NotCloudEvent,
     /// A JSON Schema refuses the event.
     Schema,
+    /// The data is said to be JSON and can't be read, so that `match` can't say whether the event is wanted.
+    Unjudged,
     /// No schema covers the event and the pipeline rejects such events.
     UnknownType,
     /// The event or what became of it is larger than can be stored.
@@ -75,6 +77,7 @@ impl Code {
         match self {
             Self::NotCloudEvent => "not_cloudevent",
             Self::Schema => "schema",
+            Self::Unjudged => "unjudged",
             Self::UnknownType => "unknown_type",
             Self::TooLarge => "too_large",
             Self::CrashLoop => "crash_loop",
@@ -124,6 +127,7 @@ pub enum Reason {
     UnknownType,
     TooLarge,
     CrashLoop,
+    Foreign,
     Rejected,
     StepFailed,
     StepTimeout,
@@ -135,16 +139,18 @@ pub enum Reason {
     Egress,
     Config,
     LaneFull,
+    TargetTooLarge,
 }
 
 impl Reason {
     /// Every reason, in the order of the path.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NotCloudEvent,
         Self::Schema,
         Self::UnknownType,
         Self::TooLarge,
         Self::CrashLoop,
+        Self::Foreign,
         Self::Rejected,
         Self::StepFailed,
         Self::StepTimeout,
@@ -156,6 +162,7 @@ impl Reason {
         Self::Egress,
         Self::Config,
         Self::LaneFull,
+        Self::TargetTooLarge,
     ];
 
     /// The token in subjects, headers, metrics and on the command line.
@@ -166,6 +173,7 @@ impl Reason {
             Self::UnknownType => "unknown_type",
             Self::TooLarge => "too_large",
             Self::CrashLoop => "crash_loop",
+            Self::Foreign => "foreign",
             Self::Rejected => "rejected",
             Self::StepFailed => "step_failed",
             Self::StepTimeout => "step_timeout",
@@ -177,6 +185,7 @@ impl Reason {
             Self::Egress => "egress",
             Self::Config => "config",
             Self::LaneFull => "lane_full",
+            Self::TargetTooLarge => "target_too_large",
         }
     }
 

@@ -60,6 +60,16 @@ pub(super) fn dead_letters(config: &Config) -> Result<(), StreamsError> {
     Ok(())
 }
 
+/// Streams of tasks take whatever their server takes: what came from a source has to fit there.
+pub(super) fn whole_messages(config: &Config, max_payload: usize) -> Result<(), StreamsError> {
+    let limit = usize::try_from(config.max_message_size).unwrap_or(0);
+    let misfit = (limit > 0 && limit < max_payload).then_some(Misfit {
+        what: "it takes smaller messages than its server does, so that tasks may not fit into it",
+        mend: Mend::Edit("--max-msg-size=-1"),
+    });
+    verdict(config, misfit)
+}
+
 /// Acknowledged tasks must go, and tasks must stay while no consumer is there.
 fn work_queue(config: &Config) -> Option<Misfit> {
     let what =
@@ -158,6 +168,9 @@ mod tests {
             assert_eq!(said.is_empty(), mend.is_empty(), "{number}: {said}");
             assert!(said.contains(mend), "{number}: {said}");
         }
+        let small = Config { max_message_size: 999, ..base(RetentionPolicy::WorkQueue) };
+        assert_eq!(said(whole_messages(&small, 999)), "");
+        assert!(said(whole_messages(&small, 1_000)).contains("edit S --max-msg-size=-1`"));
         assert!(said(lanes(&base(RetentionPolicy::Limits))).contains("not work queue"));
         assert_eq!(said(dead_letters(&base(RetentionPolicy::Limits))), "");
     }

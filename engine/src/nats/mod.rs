@@ -13,6 +13,7 @@ pub mod letters;
 pub mod modules;
 pub mod names;
 pub mod orphans;
+pub mod parts;
 pub mod pull;
 pub mod reader;
 pub mod registry;

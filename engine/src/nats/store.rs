@@ -288,7 +288,7 @@ impl From<RawStored> for Stored {
 }
 
 /// Reads `NATS/1.0\r\nname: value\r\n…`.
-fn header_lines(block: &[u8]) -> Vec<(String, String)> {
+pub(super) fn header_lines(block: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(block);
     let lines = text.split("\r\n").skip(1);
     let pairs = lines.filter_map(|line| line.split_once(':'));

@@ -35,6 +35,16 @@ pub enum StreamsError {
         #[source]
         source: async_nats::Error,
     },
+    /// The server takes no messages that are large enough.
+    #[error(
+        "the server takes messages of at most {have} bytes (max_payload), and Hookmill needs at least {MAX_PAYLOAD_MIN}: \
+         64 KiB for the headers of a stored task, the rest for events; raise max_payload in nats-server's configuration \
+         (its default is 1MB) and load it again"
+    )]
+    MaxPayload {
+        /// The server's limit.
+        have: usize,
+    },
     /// A stream that is there is not as it has to be.
     #[error("stream {stream} is there, but {what}; {mend}")]
     Unfit {
@@ -47,12 +57,15 @@ pub enum StreamsError {
     },
 }
 
+/// The least `max_payload` of a server, in bytes: room for a task's headers, and as much for its event.
+pub const MAX_PAYLOAD_MIN: usize = 128 * 1024;
+
 impl StreamsError {
     /// Whether it may be otherwise in a moment.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Api { source, .. } => source.is_passing(),
-            Self::Bucket { .. } | Self::Unfit { .. } => false,
+            Self::Bucket { .. } | Self::MaxPayload { .. } | Self::Unfit { .. } => false,
         }
     }
 }
@@ -151,8 +164,16 @@ impl Nats {
 
     /// Makes what is missing of the engine's streams and bucket, and refuses what is there but unfit.
     pub async fn ensure_streams(&self, lane_messages_max: u64) -> Result<(), StreamsError> {
-        fit::retries(&self.ensure(retries(self)).await?)?;
-        fit::lanes(&self.ensure(lanes(self, lane_messages_max)).await?)?;
+        let max_payload = self.max_payload();
+        if max_payload < MAX_PAYLOAD_MIN {
+            return Err(StreamsError::MaxPayload { have: max_payload });
+        }
+        let retries = self.ensure(retries(self)).await?;
+        fit::retries(&retries)?;
+        fit::whole_messages(&retries, max_payload)?;
+        let lanes = self.ensure(lanes(self, lane_messages_max)).await?;
+        fit::lanes(&lanes)?;
+        fit::whole_messages(&lanes, max_payload)?;
         fit::dead_letters(&self.ensure(dead_letters(self)).await?)?;
         self.ensure_bucket().await
     }

@@ -14,6 +14,7 @@ use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
 use super::storing::{Put, Stopped, forms};
 use crate::lane::Tried;
+use crate::model::progress::next_store;
 use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
 use crate::pipeline::Moment;
@@ -66,6 +67,7 @@ fn sign(fault: &Fault) -> Sign {
         | Code::Internal => Sign::Failure,
         Code::NotCloudEvent
         | Code::Schema
+        | Code::Unjudged
         | Code::UnknownType
         | Code::TooLarge
         | Code::CrashLoop
@@ -128,6 +130,7 @@ impl Engine {
         lease: Option<u64>,
     ) {
         ticket.close();
+        task.stores = ticket.stores();
         let tried = Tried::by(Timestamp::now(), task.attempt, task.first_attempt);
         task.left = Some(lane.subscription.retry.left(tried));
         let mut smaller = forms(&task).skip(1).collect::<Vec<_>>().into_iter();
@@ -207,14 +210,15 @@ impl Engine {
                 }
             };
             match next {
-                Next::Onward(onward) => {
+                Next::Onward(mut onward) => {
                     let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
+                    onward.stores = ticket.stores();
                     match Box::pin(self.storing.wait(&onward, due, lease)).await {
                         Put::Stored(sequence) => {
                             lease = Some(sequence);
-                            ticket.settle_so_far().await;
+                            ticket.settle_behind(next_store(onward.stores)).await;
                         }
-                        Put::Elsewhere => ticket.settle_so_far().await,
+                        Put::Elsewhere => ticket.settle_behind(next_store(onward.stores)).await,
                         Put::Stopped => return,
                         // Held on by what it came from, with progress acks.
                         Put::TooLarge | Put::Full => {}
@@ -293,7 +297,8 @@ impl Engine {
     async fn advance(&self, lane: &Lane, task: &Task, ticket: &Ticket, lease: &mut Option<u64>) -> Next {
         let subscription = &lane.subscription;
         let deadline = subscription.deadline(task);
-        let moment = Moment { clock: &Clock::Wall, draw: rand::random() };
+        let room = self.nats.max_payload().saturating_sub(crate::pipeline::TASK_ROOM_BYTES);
+        let moment = Moment { clock: &Clock::Wall, draw: rand::random(), room };
         let advance = abort_late_if_marked(task, lane.pipeline.advance(subscription, task.clone(), moment));
         let advance = AssertUnwindSafe(advance).catch_unwind();
         tokio::pin!(advance);
@@ -304,14 +309,14 @@ impl Engine {
             let advance = timeout(deadline.saturating_sub(LEASE_AFTER), advance);
             let store = async {
                 let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
-                let leased = leased(task);
+                let leased = Task { stores: ticket.stores(), ..leased(task) };
                 match self.storing.wait_in_some_form(&leased, due, *lease).await {
                     Put::Stored(sequence) => *lease = Some(sequence),
                     Put::Elsewhere => {}
                     // Held on, with progress acks, until the attempt has its outcome.
                     Put::TooLarge | Put::Full | Put::Stopped => return,
                 }
-                ticket.settle_so_far().await;
+                ticket.settle_behind(next_store(leased.stores)).await;
             };
             futures_util::join!(advance, Box::pin(store)).0
         };
@@ -329,7 +334,7 @@ impl Engine {
     async fn put_off(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
-        task: Task,
+        mut task: Task,
         due: Timestamp,
         mut ticket: Ticket,
         lease: Option<u64>,
@@ -338,6 +343,7 @@ impl Engine {
             return self.store_in_lane(lane, task, ticket, lease).await;
         }
         ticket.close();
+        task.stores = ticket.stores();
         match self.storing.wait_in_some_form(&task, due, lease).await {
             Put::Stored(_) | Put::Elsewhere => ticket.settle().await,
             Put::Stopped => {}
@@ -346,32 +352,6 @@ impl Engine {
                 self.bury(lane, task, fault, ticket, lease).await;
             }
         }
-    }
-
-    /// Stores the dead letter.
-    async fn bury(&self, lane: &Lane, task: Task, fault: Fault, ticket: Ticket, lease: Option<u64>) {
-        let reason = match fault.again {
-            crate::model::Again::Never(reason) => reason,
-            crate::model::Again::Later { exhausted, .. } => exhausted,
-        };
-        if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
-            return;
-        }
-        if reason == Reason::Gone {
-            self.disable(lane, "the endpoint answered 410 Gone").await;
-        }
-        self.finish(ticket, lease).await;
-        lane.counters.dead_lettered.increment(1);
-        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
-        tracing::warn!(%pipeline, %subscription, %reason, delivery_id = %task.delivery_id, modules = task.modules.join(","), error = fault.detail, "dead-lettered");
-    }
-
-    /// The end is stored: the lease goes, then what is held is acknowledged.
-    async fn finish(&self, ticket: Ticket, lease: Option<u64>) {
-        if let Some(sequence) = lease {
-            self.storing.delete_lease(sequence).await;
-        }
-        ticket.settle().await;
     }
 
     /// A split: its outputs go through the door one by one, and what the task was held by stays until all are settled.
@@ -383,10 +363,11 @@ impl Engine {
         ticket: Ticket,
         lease: Option<u64>,
     ) {
+        let mut parent = Task { stores: ticket.stores(), ..leased(task) };
         let mut holds = ticket.into_holds();
         if let Some(sequence) = lease {
             let due = Timestamp::now().plus(SPLIT_LEASE);
-            let sequence = match self.storing.wait(&leased(task), due, Some(sequence)).await {
+            let sequence = match self.storing.wait(&parent, due, Some(sequence)).await {
                 Put::Stored(sequence) => sequence,
                 Put::Stopped => return,
                 Put::Elsewhere | Put::TooLarge | Put::Full => sequence,
@@ -401,10 +382,11 @@ impl Engine {
             hold.also(other);
         }
         // What is resumed may have been split before; its outputs may wait already.
-        self.enter_one_by_one(leased(task), children, hold, task.attempt > 0);
+        parent.stores = next_store(parent.stores);
+        self.enter_one_by_one(parent, children, hold, task.attempt > 0);
     }
 
-    fn enter_one_by_one(self: &Arc<Self>, parent: Task, children: Vec<Task>, hold: Hold, again: bool) {
+    fn enter_one_by_one(self: &Arc<Self>, mut parent: Task, children: Vec<Task>, hold: Hold, again: bool) {
         let engine = self.clone();
         self.tracker.spawn(async move {
             let mut renewed = Instant::now();
@@ -413,6 +395,7 @@ impl Engine {
                     renewed = Instant::now();
                     let due = Timestamp::now().plus(SPLIT_LEASE);
                     hold.renew(|lease| engine.storing.wait_again(&parent, due, lease)).await;
+                    parent.stores = next_store(parent.stores);
                 }
                 if let Some(ready) = engine.enter(child, hold.share(), again).await {
                     engine.spawn_attempt(ready);

@@ -7,11 +7,14 @@ mod again;
 mod answered;
 mod attempt;
 mod drain;
+mod ends;
 mod gate;
 mod health;
 mod held;
 mod housekeeping;
 mod intake;
+#[cfg(test)]
+mod interleavings;
 mod lane;
 mod modules;
 mod overdue;
@@ -23,6 +26,7 @@ mod succession;
 mod suspects;
 mod taking;
 mod unreadable;
+mod unstorable;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

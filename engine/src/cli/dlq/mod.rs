@@ -102,7 +102,7 @@ async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
     let mut found = false;
     while let Some(letter) = walk.next().await.map_err(stopped)? {
         found = true;
-        let value = letter.whole();
+        let value = letter.put_together(nats).await;
         if global.json {
             println!("{value}");
         } else {

@@ -50,14 +50,18 @@ impl Stage {
             recorder.begin(answer.map(|(_, status)| *status));
         }
         let source = SourceRef { stream: self.pipeline.source.stream.clone(), sequence: 1, time: now };
-        let (tasks, filtered) = match self.pipeline.admit(message(test), &source, 0, MAX_PAYLOAD) {
+        let (tasks, filtered, unjudged) = match self.pipeline.admit(message(test), &source, 0, MAX_PAYLOAD) {
             Admitted::Refused(_, fault) => return Outcome::Rejected(reason(fault.again), fault.detail),
-            Admitted::Tasks { tasks, filtered, about: _ } => (tasks, filtered),
+            Admitted::Tasks { tasks, filtered, unjudged, about: _ } => (tasks, filtered, unjudged),
         };
         let none = self.pipeline.subscriptions().iter().map(|sub| (sub.name.clone(), Vec::new()));
         let mut ends: HashMap<Name, Vec<Ended>> = none.collect();
         for name in filtered {
             ends.insert(name, vec![Ended::Filtered(why(Filtered::Filter))]);
+        }
+        for (task, fault) in unjudged {
+            let end = Ended::DeadLettered { reason: reason(fault.again), error: fault.detail };
+            ends.extend(task.subscription.map(|name| (name, vec![end])));
         }
         for task in tasks {
             let subscription = task.subscription.as_ref().and_then(|name| self.pipeline.subscription(name));
@@ -73,7 +77,7 @@ impl Stage {
         let mut ends = Vec::new();
         let mut left = vec![task];
         while let Some(task) = left.pop() {
-            let moment = Moment { clock: &self.clock, draw: DRAW };
+            let moment = Moment { clock: &self.clock, draw: DRAW, room: usize::MAX };
             match self.pipeline.advance(subscription, task, moment).await {
                 Next::Delivered { .. } => {
                     let sent = self.recorders.get(&subscription.name).and_then(Recorder::take);
