@@ -8,8 +8,12 @@ use hookmill_tests::{Engine, PipelineFolder, behaviour, events};
 
 use crate::mill::{LATER, Mill};
 
+/// Held by who plays the demo: its endpoints have certain ports.
+pub static PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn the_demo_shows_every_kind_of_end_and_adds_up() {
+    let _ports = PORTS.lock().await;
     let mut command = Command::new(built_program());
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     command.args(["dev", "--demo"]).current_dir(checkout);
