@@ -31,7 +31,7 @@ pub(crate) async fn listen(global: &Global, args: ListenArgs) -> Result<(), Fail
     loop {
         tokio::select! {
             one = received.recv() => if let Some(one) = one {
-                output::line(if global.json { as_json(&one).to_string() } else { line(&one) });
+                show(global, &one);
                 // To show is what it is for.
                 if output::is_lost() {
                     break;
@@ -41,10 +41,17 @@ pub(crate) async fn listen(global: &Global, args: ListenArgs) -> Result<(), Fail
             () = signals.next() => break,
         }
     }
-    // A request is shown before it is answered.
+    // What is shown may not be answered yet, what is answered may not be shown yet.
     stop.cancel();
     let _ = tokio::time::timeout(ANSWER_MAX, serve).await;
+    while let Ok(one) = received.try_recv() {
+        show(global, &one);
+    }
     Ok(())
+}
+
+fn show(global: &Global, one: &Received) {
+    output::line(if global.json { as_json(one).to_string() } else { line(one) });
 }
 
 fn as_json(one: &Received) -> serde_json::Value {
