@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
-use super::output::chain;
+use super::output::{self, chain};
 use super::steps::{self, Maker, Source, Strictness};
 use crate::config::checked::Egress;
 use crate::config::{self, Loaded, Problem, Process, checked};
@@ -39,7 +39,7 @@ pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
 /// Connects as the settings say.
 pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
     Nats::connect(&process.nats).await.map_err(|error| {
-        let text = super::output::chain(&error);
+        let text = chain(&error);
         if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
     })
 }
@@ -74,9 +74,9 @@ pub(crate) async fn connect_to(
 pub(crate) fn say(problems: &[Problem], json: bool) -> Failure {
     for problem in problems {
         if json {
-            println!("{}", serde_json::to_string(problem).unwrap_or_default());
+            output::line(serde_json::to_string(problem).unwrap_or_default());
         } else {
-            eprintln!("{problem}");
+            output::say(problem);
         }
     }
     Failure::Said(2)
@@ -117,7 +117,7 @@ pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<
 /// The sandbox of the process.
 pub(crate) fn host(process: &Process) -> Result<Arc<Host>, Failure> {
     Host::new(process.host.clone()).map_err(|error| {
-        let text = super::output::chain(&error);
+        let text = chain(&error);
         if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
     })
 }
@@ -228,7 +228,7 @@ pub(crate) async fn registry_for(process: &Process, loaded: &Loaded) -> Source {
     settings.connect_timeout = settings.connect_timeout.min(ASK_TIMEOUT);
     match Nats::connect(&settings).await {
         Ok(nats) => Source::Open(Modules::look(&nats)),
-        Err(error) => Source::Away(super::output::chain(&error)),
+        Err(error) => Source::Away(chain(&error)),
     }
 }
 
@@ -238,9 +238,7 @@ pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failu
     let loaded = config::load(&args.paths.paths);
     let source = registry_for(&process, &loaded).await;
     let prepared = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
-    let code =
-        super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
-    match code.map_err(|error| Failure::failed(&error))? {
+    match super::check::report(&prepared.loaded, global.json, &mut output::line, &mut output::say) {
         0 => Ok(()),
         code => Err(Failure::Said(code)),
     }

@@ -1,27 +1,26 @@
 //! `hookmill check`: every problem of every file at once.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::checked::Step;
 use crate::config::{Code, Loaded, Problem};
 use crate::schema::Objection;
 
-/// Says what is wrong: as text on `err`, or as one JSON object a line on `out`. The exit code is 0, or 2 if anything
-/// is wrong.
+/// Says what is wrong, line by line: as text to `say`, or as JSON objects to `print`. The exit code is 0, or 2 if
+/// anything is wrong.
 pub(crate) fn report(
     loaded: &Loaded,
     json: bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<u8> {
+    print: &mut dyn FnMut(String),
+    say: &mut dyn FnMut(String),
+) -> u8 {
     let Loaded { pipelines, problems } = loaded;
     for problem in problems {
         if json {
-            writeln!(out, "{}", serde_json::to_string(problem)?)?;
+            print(serde_json::to_string(problem).unwrap_or_default());
         } else {
-            writeln!(err, "{problem}")?;
+            say(problem.to_string());
         }
     }
     if problems.is_empty() {
@@ -29,15 +28,15 @@ pub(crate) fn report(
             let subscriptions = pipelines.iter().map(|pipeline| pipeline.subscriptions.len()).sum();
             let (pipelines, subscriptions) =
                 (counted(pipelines.len(), "pipeline"), counted(subscriptions, "subscription"));
-            writeln!(out, "{pipelines}, {subscriptions}: no problems")?;
+            print(format!("{pipelines}, {subscriptions}: no problems"));
         }
-        return Ok(0);
+        return 0;
     }
     if !json {
         let files: BTreeSet<&str> = problems.iter().map(|problem| problem.file.as_str()).collect();
-        writeln!(err, "{} in {}", counted(problems.len(), "problem"), counted(files.len(), "file"))?;
+        say(format!("{} in {}", counted(problems.len(), "problem"), counted(files.len(), "file")));
     }
-    Ok(2)
+    2
 }
 
 /// Why a step that the file describes well can't be used.
@@ -109,10 +108,10 @@ mod tests {
             let step = &pipeline.subscriptions[0].steps[0];
             loaded.problems.extend(step_problems(&pipeline.file, step, &refused));
         }
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = report(&loaded, json, &mut out, &mut err).unwrap();
-        let text =
-            |bytes| String::from_utf8(bytes).unwrap().replace(&folder.path().display().to_string(), "DIR");
+        let (mut out, mut err) = (String::new(), String::new());
+        let code =
+            report(&loaded, json, &mut |line| out += &(line + "\n"), &mut |line| err += &(line + "\n"));
+        let text = |text: String| text.replace(&folder.path().display().to_string(), "DIR");
         (code, text(out), text(err))
     }
 

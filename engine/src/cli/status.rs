@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::output::table;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::nats::lanes::{self, Known, LaneView};
 use crate::nats::modules::{Alive, Use};
 use crate::nats::{Modules, Nats, Registry};
@@ -21,9 +21,9 @@ pub(crate) async fn status(global: &Global) -> Result<(), Failure> {
     let lanes = look_at_lanes(&nats).await?;
     if global.json {
         let lines = engines.iter().map(engine_json).chain(uses.iter().map(use_json));
-        lines.chain(lanes.iter().map(lane_json)).for_each(|line| println!("{line}"));
+        lines.chain(lanes.iter().map(lane_json)).for_each(output::line);
     } else {
-        print!("{}{}", text(&engines, &uses), lanes_text(&lanes));
+        output::text(format_args!("{}{}", text(&engines, &uses), lanes_text(&lanes)));
     }
     Ok(())
 }
