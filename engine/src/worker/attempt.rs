@@ -270,16 +270,16 @@ impl Engine {
             return Ok(None);
         }
         match Box::pin(self.original(task)).await? {
-            Some(event) if task.path.is_root() => {
+            Ok(event) if task.path.is_root() => {
                 task.fits = Some(Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() }));
                 task.work = Work::Step(0, event);
                 task.steps = subscription.steps_hash().clone();
                 task.http.clear();
                 Ok(None)
             }
-            _ => {
-                let detail =
-                    "the steps of the subscription changed, and the original event is not there any more";
+            original => {
+                let why = original.err().unwrap_or_else(|| "a split can't be gone through again".to_owned());
+                let detail = format!("the steps of the subscription changed, and {why}");
                 let (code, reason) = (Code::StepsChanged, Reason::StepsChanged);
                 let fault = Fault::never(Stage::Transform, code, Whose::Operator, reason, detail);
                 Ok(Some(Next::DeadLetter(task.clone(), fault)))
@@ -287,10 +287,13 @@ impl Engine {
         }
     }
 
-    /// The event as its source stream still has it.
-    async fn original(&self, task: &Task) -> Result<Option<Arc<Event>>, Stopped> {
-        let stored = self.storing.still_there(&task.source).await?;
-        Ok(stored.and_then(|stored| Event::parse(&stored.headers, &stored.body).ok()).map(Arc::new))
+    /// The event as its source stream still has it, or why it can't be had from there.
+    async fn original(&self, task: &Task) -> Result<Result<Arc<Event>, String>, Stopped> {
+        let Some(stored) = self.storing.still_there(&task.source).await? else {
+            return Ok(Err("the original event is not there any more".to_owned()));
+        };
+        let event = Event::parse(&stored.headers, &stored.body);
+        Ok(event.map(Arc::new).map_err(|error| format!("the original event can't be read: {error}")))
     }
 
     /// `advance` under its deadline; past a second its lease is stored and what was held is settled.
