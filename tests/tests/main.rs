@@ -23,6 +23,7 @@ mod isolation;
 mod lanes;
 mod login;
 mod mill;
+mod owner;
 mod pace;
 mod publish_target;
 mod registry;

@@ -164,7 +164,7 @@ impl Prepared {
         let target = |_: &Name, _: &Name, target| match target {
             checked::Target::Deliver(settings) => Target::Webhook(Box::new(Endpoint::new(settings, client))),
             checked::Target::Publish(settings) => {
-                Target::Publish(publish::Publisher::new(settings, nats.clone()))
+                Target::Publish(publish::Publisher::new(settings, nats.prefix().clone(), nats.clone()))
             }
         };
         self.pipelines_into(target).into_iter().map(Arc::new).collect()

@@ -16,6 +16,11 @@ impl Prefix {
         Self { subject: name.as_str().to_owned(), stream }
     }
 
+    /// The prefix as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.subject
+    }
+
     /// The default source stream.
     pub fn events(&self) -> String {
         format!("{}_EVENTS", self.stream)
@@ -124,7 +129,8 @@ impl Prefix {
         format!("{}.nudge.{pipeline}", self.subject)
     }
 
-    /// The durable of a pipeline on its source stream.
+    /// The durable of a pipeline on its source stream. Other prefixes may give the same name there: whose it is, it says
+    /// itself (`owner.rs`).
     pub fn source_consumer(&self, pipeline: &Name) -> String {
         format!("{}-{pipeline}", self.subject)
     }

@@ -21,6 +21,7 @@ use super::{Failure, assemble};
 use crate::config::suite::{Suite, check_names};
 use crate::config::{self, Loaded, Problem};
 use crate::model::{Clock, Name, Timestamp};
+use crate::nats::Prefix;
 use crate::transform::{Host, Isolation};
 
 /// How one test went.
@@ -45,7 +46,7 @@ pub(crate) async fn test(global: &Global, args: TestArgs) -> Result<(), Failure>
     if !problems.is_empty() {
         return Err(assemble::say(&problems, global.json));
     }
-    let stages = stages(prepared, &clock);
+    let stages = stages(prepared, &clock, &Prefix::new(&process.nats.prefix));
     let chosen = |name: &str| args.filter.as_deref().is_none_or(|text| name.contains(text));
     let mut report = report::Report::new(global);
     let mut done = Vec::new();
@@ -99,13 +100,13 @@ fn unknown(suites: &[Suite], loaded: &Loaded) -> Vec<Problem> {
 }
 
 /// A stage for each pipeline, by its file.
-fn stages(prepared: assemble::Prepared, clock: &Clock) -> HashMap<PathBuf, Stage> {
+fn stages(prepared: assemble::Prepared, clock: &Clock, prefix: &Prefix) -> HashMap<PathBuf, Stage> {
     let files: Vec<PathBuf> =
         prepared.loaded.pipelines.iter().map(|pipeline| pipeline.file.clone()).collect();
     let mut recorders: HashMap<Name, HashMap<Name, Recorder>> = HashMap::new();
     let pipelines = prepared.pipelines_into(|pipeline, subscription, target| {
         let recorder = Recorder::new();
-        let target = outlet::target(target, &recorder);
+        let target = outlet::target(target, prefix, &recorder);
         recorders.entry(pipeline.clone()).or_default().insert(subscription.clone(), recorder);
         target
     });
