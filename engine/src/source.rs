@@ -62,6 +62,18 @@ pub enum SourceError {
         /// The stream.
         stream: String,
     },
+    /// What is in the stream comes from the engine itself.
+    #[error(
+        "pipeline {pipeline}: source stream {stream} {what}: what the engine stores would come back to it without end; name another stream in [source] stream"
+    )]
+    Own {
+        /// The pipeline.
+        pipeline: Name,
+        /// The stream.
+        stream: String,
+        /// How that comes.
+        what: String,
+    },
     /// The stream can't be read.
     #[error("pipeline {pipeline}: source stream can't be read")]
     Stream {
@@ -110,7 +122,10 @@ impl SourceError {
     /// Whether trying again by itself may help.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::MissingStream { .. } | Self::ForcedInactivity { .. } | Self::NotOurs { .. } => false,
+            Self::MissingStream { .. }
+            | Self::ForcedInactivity { .. }
+            | Self::Own { .. }
+            | Self::NotOurs { .. } => false,
             Self::Stream { source, .. } => source.is_passing(),
             Self::Consumer { source, .. } => source.is_passing(),
             Self::Floor { source, .. } => source.is_passing(),
@@ -159,14 +174,30 @@ pub async fn prepare(
 }
 
 /// The same before it is known that this file of the pipeline comes into force: a durable that is there stays as it is. Others
-/// may take by it, and its new subjects would be lost on them.
+/// may take by it, and its new subjects would be lost on them. The subjects that the source takes.
 pub async fn examine(
     nats: &Nats,
     registry: &Registry,
     pipeline: &Name,
     settings: &Settings,
-) -> Result<(), SourceError> {
-    Box::pin(ensure(nats, registry, pipeline, settings, Filters::Leave)).await.map(|_| ())
+) -> Result<Vec<String>, SourceError> {
+    // Before a consumer is made there.
+    let taken = Box::pin(not_of_our_own(nats, pipeline, &settings.stream)).await?;
+    Box::pin(ensure(nats, registry, pipeline, settings, Filters::Leave)).await?;
+    Ok(if settings.subjects.is_empty() { taken } else { settings.subjects.clone() })
+}
+
+/// The subjects of a source stream, and of those that it is filled from. None of them may be the engine's own.
+async fn not_of_our_own(nats: &Nats, pipeline: &Name, stream: &str) -> Result<Vec<String>, SourceError> {
+    let origins = nats.origins(stream).await;
+    let origins = origins.map_err(|source| SourceError::Stream { pipeline: pipeline.clone(), source })?;
+    let Some(way) = origins.own else { return Ok(origins.subjects) };
+    let what = match &way[..] {
+        [_] => "is the engine's own".to_owned(),
+        [_, through @ ..] => format!("is filled from {}, the engine's own", through.join(", from ")),
+        [] => String::new(),
+    };
+    Err(SourceError::Own { pipeline: pipeline.clone(), stream: stream.to_owned(), what })
 }
 
 /// What becomes of the subjects of a durable that is there.

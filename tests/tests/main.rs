@@ -22,6 +22,7 @@ mod hostile;
 mod isolation;
 mod lanes;
 mod login;
+mod loops;
 mod mill;
 mod owner;
 mod pace;

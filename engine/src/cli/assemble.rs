@@ -235,11 +235,11 @@ pub(crate) async fn registry_for(process: &Process, loaded: &Loaded) -> Source {
 /// `hookmill check`. Needs a server only where a file names a module of the registry.
 pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let process = process(global)?;
-    let loaded = config::load(&args.paths.paths);
+    let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     let source = registry_for(&process, &loaded).await;
-    let prepared = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
-    let code =
-        super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
+    let Prepared { loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
+    let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
+    let code = super::check::report(&loaded, &loaded.warnings, global.json, out, err);
     match code.map_err(|error| Failure::failed(&error))? {
         0 => Ok(()),
         code => Err(Failure::Said(code)),

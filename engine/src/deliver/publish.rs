@@ -84,6 +84,14 @@ impl Publisher {
             let (code, reason) = (Code::Publish, Reason::Config);
             return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
         };
+        if self.prefix.is_own_subject(&subject) {
+            let detail = format!(
+                "{subject} is a subject of the engine's own, where nothing may be published; begin subject with text of its own \
+                 in [subscription.publish]"
+            );
+            let (code, reason) = (Code::Publish, Reason::Config);
+            return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
+        }
         if task.hops >= HOPS_MAX {
             let detail = format!(
                 "the event was published onward {} times already; look for a loop of pipelines, or deliver it otherwise",

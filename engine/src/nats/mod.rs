@@ -12,6 +12,7 @@ pub mod lanes;
 pub mod letters;
 pub mod modules;
 pub mod names;
+pub mod origins;
 pub mod orphans;
 pub mod owner;
 pub mod pull;

@@ -196,7 +196,12 @@ impl Nats {
     pub async fn ensure_events_stream(&self) -> Result<(), StreamsError> {
         let config = Config {
             name: self.prefix().events(),
-            subjects: vec!["events.>".to_owned()],
+            subjects: self
+                .prefix()
+                .events_subjects(&self.prefix().events())
+                .iter()
+                .map(|&one| one.to_owned())
+                .collect(),
             storage: StorageType::File,
             num_replicas: self.replicas(),
             ..Default::default()
