@@ -25,6 +25,11 @@ impl Filter {
         Self { settings }
     }
 
+    /// The types that it wants.
+    pub fn types(&self) -> &TypePatterns {
+        &self.settings.types
+    }
+
     /// Whether the subscription wants events of this type at all; an event that it doesn't want is *unmatched*.
     pub fn wants_type(&self, ty: &str) -> bool {
         self.settings.types.matches(ty)

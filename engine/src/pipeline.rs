@@ -269,7 +269,7 @@ impl Pipeline {
             }
         };
         let about = Arc::new(EventRef::of(&event));
-        let hops = message.header(HOPS).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let hops = message.header(HOPS).map_or(0, hops);
         let event = Arc::new(event);
         let data = Reading::new(&event);
         if let Err(fault) = self.validator.check(&data) {
@@ -551,6 +551,12 @@ pub fn failed(
             Next::DeadLetter(task.with_fault(&fault), fault)
         }
     }
+}
+
+/// How often the event was published onward. More than can be counted is very often; what is no number is nothing of ours.
+fn hops(text: &str) -> u32 {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().unwrap_or(if is_number { u32::MAX } else { 0 })
 }
 
 /// The event's trace context: its `traceparent` extension (Distributed Tracing extension), else the message's header.

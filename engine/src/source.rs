@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Name, Timestamp};
-use crate::nats::consumers::StartAt;
+use crate::nats::consumers::{Consumer, StartAt};
+use crate::nats::owner::{self, Claim, NotOurs};
 use crate::nats::registry::{Floor, RegistryError};
 use crate::nats::streams::{Retention, SourceStream, StreamsError};
 use crate::nats::unreadable::Unreadable;
-use crate::nats::{ApiError, Delivered, Nats, Registry};
+use crate::nats::{ApiError, CONSUMER_EXISTS, Delivered, Nats, Registry};
 
 /// Where a pipeline starts in its stream when nothing is known of an earlier run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +62,18 @@ pub enum SourceError {
         /// The stream.
         stream: String,
     },
+    /// What is in the stream comes from the engine itself.
+    #[error(
+        "pipeline {pipeline}: source stream {stream} {what}: what the engine stores would come back to it without end; name another stream in [source] stream"
+    )]
+    Own {
+        /// The pipeline.
+        pipeline: Name,
+        /// The stream.
+        stream: String,
+        /// How that comes.
+        what: String,
+    },
     /// The stream can't be read.
     #[error("pipeline {pipeline}: source stream can't be read")]
     Stream {
@@ -85,6 +98,15 @@ pub enum SourceError {
         #[source]
         source: ApiError,
     },
+    /// The consumer is somebody else's.
+    #[error("pipeline {pipeline} can't take from its source")]
+    NotOurs {
+        /// The pipeline.
+        pipeline: Name,
+        /// Whose it is, and what to do.
+        #[source]
+        source: NotOurs,
+    },
     /// The floor can't be read or kept.
     #[error("pipeline {pipeline}: the source floor can't be kept")]
     Floor {
@@ -100,7 +122,10 @@ impl SourceError {
     /// Whether trying again by itself may help.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::MissingStream { .. } | Self::ForcedInactivity { .. } => false,
+            Self::MissingStream { .. }
+            | Self::ForcedInactivity { .. }
+            | Self::Own { .. }
+            | Self::NotOurs { .. } => false,
             Self::Stream { source, .. } => source.is_passing(),
             Self::Consumer { source, .. } => source.is_passing(),
             Self::Floor { source, .. } => source.is_passing(),
@@ -142,20 +167,37 @@ pub async fn prepare(
     pipeline: &Name,
     settings: &Settings,
 ) -> Result<Place, SourceError> {
-    let (place, stream) = ensure(nats, registry, pipeline, settings, Filters::Update).await?;
+    // In a box, as below: futures that hold it are moved whole.
+    let (place, stream) = Box::pin(ensure(nats, registry, pipeline, settings, Filters::Update)).await?;
     explain(pipeline, &stream);
     Ok(place)
 }
 
 /// The same before it is known that this file of the pipeline comes into force: a durable that is there stays as it is. Others
-/// may take by it, and its new subjects would be lost on them.
+/// may take by it, and its new subjects would be lost on them. The subjects that the source takes.
 pub async fn examine(
     nats: &Nats,
     registry: &Registry,
     pipeline: &Name,
     settings: &Settings,
-) -> Result<(), SourceError> {
-    ensure(nats, registry, pipeline, settings, Filters::Leave).await.map(|_| ())
+) -> Result<Vec<String>, SourceError> {
+    // Before a consumer is made there.
+    let taken = Box::pin(not_of_our_own(nats, pipeline, &settings.stream)).await?;
+    Box::pin(ensure(nats, registry, pipeline, settings, Filters::Leave)).await?;
+    Ok(if settings.subjects.is_empty() { taken } else { settings.subjects.clone() })
+}
+
+/// The subjects of a source stream, and of those that it is filled from. None of them may be the engine's own.
+async fn not_of_our_own(nats: &Nats, pipeline: &Name, stream: &str) -> Result<Vec<String>, SourceError> {
+    let origins = nats.origins(stream).await;
+    let origins = origins.map_err(|source| SourceError::Stream { pipeline: pipeline.clone(), source })?;
+    let Some(way) = origins.own else { return Ok(origins.subjects) };
+    let what = match &way[..] {
+        [_] => "is the engine's own".to_owned(),
+        [_, through @ ..] => format!("is filled from {}, the engine's own", through.join(", from ")),
+        [] => String::new(),
+    };
+    Err(SourceError::Own { pipeline: pipeline.clone(), stream: stream.to_owned(), what })
 }
 
 /// What becomes of the subjects of a durable that is there.
@@ -183,30 +225,63 @@ async fn ensure(
         return Err(SourceError::ForcedInactivity { pipeline: pipeline.clone(), stream: name });
     }
     let consumer = nats.prefix().source_consumer(pipeline);
+    let owner = nats.owner_of(pipeline);
     let failed = |verb: &'static str| {
         let (pipeline, stream, consumer) = (pipeline.clone(), name.clone(), consumer.clone());
         move |source| SourceError::Consumer { pipeline, stream, consumer, verb, source }
     };
     let unkept = |source| SourceError::Floor { pipeline: pipeline.clone(), source };
     let filters = settings.subjects.clone();
-    let there = nats.consumer(&name, &consumer).await.map_err(failed("read"))?;
-    let state = if let Some(there) = there {
-        if subjects == Filters::Leave {
-            let place = Place { stream: settings.stream.clone(), consumer, created: stream.created.clone() };
-            return Ok((place, stream));
-        }
-        nats.update_source_consumer(&name, &consumer, filters, &there).await.map_err(failed("updated"))?
-    } else {
-        let floor = registry.floor(pipeline).await.map_err(unkept)?;
+    let place = Place {
+        stream: settings.stream.clone(),
+        consumer: consumer.clone(),
+        created: stream.created.clone(),
+    };
+    let floor = registry.floor(pipeline).await.map_err(unkept)?;
+    let find = async || {
+        let there = nats.consumer(&name, &consumer).await.map_err(failed("read"))?;
+        there.map(|there| own(nats, pipeline, &stream, floor.as_ref(), there)).transpose()
+    };
+    let mut there = find().await?;
+    if there.is_none() {
         let start = start_at(settings, &stream, floor.as_ref());
         if floor.is_some() {
             tracing::warn!(%pipeline, stream = name, ?start, "source consumer is gone, making it again");
         }
-        nats.make_source_consumer(&name, &consumer, filters, start).await.map_err(failed("made"))?
-    };
-    let place = Place { stream: settings.stream.clone(), consumer, created: stream.created.clone() };
-    registry.put_floor(pipeline, &place.floor(state.floor)).await.map_err(unkept)?;
+        match nats.make_source_consumer(&name, &consumer, &owner, filters.clone(), start).await {
+            Ok(made) => {
+                registry.put_floor(pipeline, &place.floor(made.floor)).await.map_err(unkept)?;
+                return Ok((place, stream));
+            }
+            // Made meanwhile: by an engine with another file of this pipeline, or by somebody who means another one.
+            Err(error) if error.code() == Some(CONSUMER_EXISTS) => there = find().await?,
+            Err(error) => return Err(failed("made")(error)),
+        }
+    }
+    if let (Some(there), Filters::Update) = (there, subjects) {
+        let updated = nats.update_source_consumer(&name, &consumer, &owner, filters, &there).await;
+        let state = updated.map_err(failed("updated"))?;
+        registry.put_floor(pipeline, &place.floor(state.floor)).await.map_err(unkept)?;
+    }
     Ok((place, stream))
+}
+
+/// The consumer that has the name of a pipeline's durable, if it is that.
+fn own(
+    nats: &Nats,
+    pipeline: &Name,
+    stream: &SourceStream,
+    floor: Option<&Floor>,
+    there: Consumer,
+) -> Result<Consumer, SourceError> {
+    match owner::claim(&there, &nats.owner_of(pipeline), owner::is_in(floor, stream)) {
+        Claim::Ours | Claim::ToBeWritten => Ok(there),
+        Claim::Foreign(owner) => {
+            let (consumer, stream) = (nats.prefix().source_consumer(pipeline), stream.name.clone());
+            let source = NotOurs { consumer, stream, owner };
+            Err(SourceError::NotOurs { pipeline: pipeline.clone(), source })
+        }
+    }
 }
 
 /// The place of a pipeline whose consumer is there already.
@@ -237,12 +312,17 @@ impl Place {
         Floor { stream: self.stream.to_string(), created: self.created.clone(), sequence }
     }
 
-    /// Keeps the floor as it is now. Called every few seconds and at shutdown.
-    pub async fn keep_floor(&self, nats: &Nats, registry: &Registry, pipeline: &Name) {
-        let Ok(Some(state)) = nats.consumer(&self.stream, &self.consumer).await else { return };
+    /// Keeps the floor as it is now. Called every few seconds and at shutdown. False: the consumer has come to be somebody
+    /// else's, and its floor is none of this pipeline.
+    pub async fn keep_floor(&self, nats: &Nats, registry: &Registry, pipeline: &Name) -> bool {
+        let Ok(Some(state)) = nats.consumer(&self.stream, &self.consumer).await else { return true };
+        if state.owner.as_ref().is_some_and(|owner| *owner != nats.owner_of(pipeline)) {
+            return false;
+        }
         if let Err(error) = registry.put_floor(pipeline, &self.floor(state.floor)).await {
             tracing::debug!(%pipeline, %error, "source floor not kept, the older one stands");
         }
+        true
     }
 }
 

@@ -1,7 +1,8 @@
 //! Events published onward to a NATS subject.
 
 use async_nats::jetstream::{self, Context};
-use hookmill_tests::{Endpoint, NatsServer, PipelineFolder, behaviour, eventually, hookmill};
+use hookmill_tests::events::Message;
+use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour, eventually, hookmill};
 
 use crate::scene::{SOON, Scene, binary, event, good, messages_in, retry, webhook};
 
@@ -138,15 +139,18 @@ async fn a_binary_event_that_grows_too_large_for_any_stream_is_kept_as_it_came()
     scene.quiet().await;
 }
 
+/// In one engine they are refused; two that know nothing of one another are stopped by the count.
 #[tokio::test]
-async fn a_loop_of_two_pipelines_ends() {
+async fn a_loop_of_pipelines_in_two_engines_ends() {
     let endpoint = Endpoint::start(behaviour::always(200)).await;
     let source = |subject: &str| format!("[source]\nsubjects = [\"{subject}\"]\n");
     let folder =
         PipelineFolder::with("ping", &(source("events.ping.>") + &publish("on", "events.pong.x", "")));
-    folder.write("pong.toml", source("events.pong.>") + &publish("on", "events.ping.x", ""));
     folder.write("p.toml", source("events.other.>") + &webhook("all", &endpoint.url(), ""));
+    let other =
+        PipelineFolder::with("pong", &(source("events.pong.>") + &publish("on", "events.ping.x", "")));
     let scene = Scene::open(NatsServer::start().await, folder).await;
+    let _other = Engine::run(&scene.server).arg(other.path()).start().await;
     scene.publish([good("round").on("events.ping.x"), good("other").on("events.other.x")]).await;
     endpoint.wait_for_delivered(1, SOON).await;
     let letters = scene.letters(1).await;
@@ -156,6 +160,88 @@ async fn a_loop_of_two_pipelines_ends() {
     scene.quiet().await;
     // Published by hand once, and onward 16 times.
     assert_eq!(messages_in(&scene.jetstream, "HOOKMILL_EVENTS").await, 2 + 16);
+}
+
+/// Structured and binary mode, a redrive, a redrive from the original event, and one of a message that was refused as a whole.
+#[tokio::test]
+async fn how_often_an_event_was_published_onward_is_known_on_every_way() {
+    let server = NatsServer::start().await;
+    make_stream(&server.jetstream().await, "OUT", "out.>").await;
+    let validate = |required: &str| {
+        format!(
+            "[validate]\n[[validate.schema]]\nfile = \"{required}.json\"\n{}",
+            publish("on", "out.{id}", "")
+        )
+    };
+    let folder = PipelineFolder::with("p", &validate("none"));
+    folder.write("none.json", r#"{"$id": "urn:none", "required": ["none"]}"#);
+    folder.write("any.json", r#"{"$id": "urn:any"}"#);
+    let mut scene = Scene::open(server, folder).await;
+    let hops = |message: Message, hops: &str| message.header("Hookmill-Hops", hops);
+    scene.publish([hops(good("whole"), "16")]).await;
+    let whole = scene.letters(1).await;
+    assert_eq!(whole[0].end(), ("_", "schema"));
+    scene.engine.terminate().await;
+    scene.folder.write("p.toml", validate("any"));
+    scene.engine = Engine::run(&scene.server).arg(scene.folder.path()).start().await;
+    redrive(&scene, &[]).await;
+    let data = "{}";
+    let typed = [("ce-datacontenttype", "application/json")];
+    scene
+        .publish([
+            hops(good("structured"), "16"),
+            hops(binary("binary", "good", &typed, data), "16"),
+            hops(good("many"), "99999999999999999999"),
+            hops(good("fits"), "15"),
+            hops(good("none"), "none of ours"),
+        ])
+        .await;
+    let stopped = async |count: u64| {
+        let letters = scene.letters(count).await;
+        for letter in &letters {
+            assert_eq!(letter.end(), ("on", "config"), "{letter:?}");
+            assert!(letter.error().contains("times already"), "{}", letter.error());
+        }
+    };
+    stopped(4).await;
+    for how in [&[][..], &["--rerun"]] {
+        redrive(&scene, how).await;
+        stopped(4).await;
+    }
+    wait_for_messages(&scene.jetstream, "OUT", 2).await;
+    let out = scene.jetstream.get_stream("OUT").await.expect("it is there");
+    let mut counts = Vec::new();
+    for sequence in 1..=2 {
+        let stored = out.get_raw_message(sequence).await.expect("it is there");
+        counts.push(stored.headers.get("Hookmill-Hops").expect("it is counted").as_str().to_owned());
+    }
+    counts.sort();
+    assert_eq!(counts, ["1", "16"]);
+}
+
+/// Takes all dead letters out of their stream.
+async fn redrive(scene: &Scene, how: &[&str]) {
+    let url = scene.server.url();
+    let said = hookmill(&[&["dlq", "redrive", "--pipeline", "p", "--nats", &url][..], how].concat()).await;
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// A template whose first token comes from the event can't be told when the files are checked.
+#[tokio::test]
+async fn what_an_event_makes_a_subject_of_the_engines_own_is_not_published() {
+    let server = NatsServer::start().await;
+    make_stream(&server.jetstream().await, "OUT", "out.>").await;
+    let folder = PipelineFolder::with("p", &publish("onward", "{type}.x", ""));
+    let options = Engine::run(&server).arg("--prefix").arg("my-mill");
+    let scene = Scene::open_with(server, folder, options).await;
+    let types = ["my-mill.dlq.p.onward", "hookmill.wait.p", "out.fine"];
+    scene.publish(types.map(|ty| event(ty, ty, ""))).await;
+    wait_for_messages(&scene.jetstream, "OUT", 1).await;
+    wait_for_messages(&scene.jetstream, "MY_MILL_DLQ", 2).await;
+    let said =
+        hookmill(&["dlq", "show", "--json", "--prefix", "my-mill", "--nats", &scene.server.url()]).await;
+    let own = |line: &str| line.contains("is a subject of the engine's own") && line.contains("\"config\"");
+    assert!(said.stdout.lines().count() == 2 && said.stdout.lines().all(own), "{said:?}");
 }
 
 /// The server says so beside the request, which itself is never answered.

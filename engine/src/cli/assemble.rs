@@ -164,7 +164,7 @@ impl Prepared {
         let target = |_: &Name, _: &Name, target| match target {
             checked::Target::Deliver(settings) => Target::Webhook(Box::new(Endpoint::new(settings, client))),
             checked::Target::Publish(settings) => {
-                Target::Publish(publish::Publisher::new(settings, nats.clone()))
+                Target::Publish(publish::Publisher::new(settings, nats.prefix().clone(), nats.clone()))
             }
         };
         self.pipelines_into(target).into_iter().map(Arc::new).collect()
@@ -235,10 +235,11 @@ pub(crate) async fn registry_for(process: &Process, loaded: &Loaded) -> Source {
 /// `hookmill check`. Needs a server only where a file names a module of the registry.
 pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let process = process(global)?;
-    let loaded = config::load(&args.paths.paths);
+    let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     let source = registry_for(&process, &loaded).await;
-    let prepared = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
-    match super::check::report(&prepared.loaded, global.json, &mut output::line, &mut output::say) {
+    let Prepared { loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
+    let print = (&mut output::line, &mut output::say);
+    match super::check::report(&loaded, &loaded.warnings, global.json, print.0, print.1) {
         0 => Ok(()),
         code => Err(Failure::Said(code)),
     }

@@ -8,15 +8,16 @@ use crate::config::{Code, Loaded, Problem};
 use crate::schema::Objection;
 
 /// Says what is wrong, line by line: as text to `say`, or as JSON objects to `print`. The exit code is 0, or 2 if
-/// anything is wrong.
+/// anything is wrong; a warning is nothing wrong.
 pub(crate) fn report(
     loaded: &Loaded,
+    warnings: &[Problem],
     json: bool,
     print: &mut dyn FnMut(String),
     say: &mut dyn FnMut(String),
 ) -> u8 {
-    let Loaded { pipelines, problems } = loaded;
-    for problem in problems {
+    let Loaded { pipelines, problems, .. } = loaded;
+    for problem in problems.iter().chain(warnings) {
         if json {
             print(serde_json::to_string(problem).unwrap_or_default());
         } else {
@@ -28,7 +29,11 @@ pub(crate) fn report(
             let subscriptions = pipelines.iter().map(|pipeline| pipeline.subscriptions.len()).sum();
             let (pipelines, subscriptions) =
                 (counted(pipelines.len(), "pipeline"), counted(subscriptions, "subscription"));
-            print(format!("{pipelines}, {subscriptions}: no problems"));
+            let warnings = match warnings.len() {
+                0 => String::new(),
+                count => format!(", {}", counted(count, "warning")),
+            };
+            print(format!("{pipelines}, {subscriptions}: no problems{warnings}"));
         }
         return 0;
     }
@@ -97,20 +102,21 @@ fn counted(count: usize, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::nats::Prefix;
 
     fn check(text: &str, json: bool, refused: Option<Refused>) -> (u8, String, String) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("orders.toml"), text).unwrap();
         std::fs::write(folder.path().join("module.wasm"), "").unwrap();
-        let mut loaded = config::load(&[folder.path().to_owned()]);
+        let mut loaded = config::load(&[folder.path().to_owned()], &Prefix::default());
         if let Some(refused) = refused {
             let pipeline = &loaded.pipelines[0];
             let step = &pipeline.subscriptions[0].steps[0];
             loaded.problems.extend(step_problems(&pipeline.file, step, &refused));
         }
         let (mut out, mut err) = (String::new(), String::new());
-        let code =
-            report(&loaded, json, &mut |line| out += &(line + "\n"), &mut |line| err += &(line + "\n"));
+        let mut print = |line| out += &(line + "\n");
+        let code = report(&loaded, &loaded.warnings, json, &mut print, &mut |line| err += &(line + "\n"));
         let text = |text: String| text.replace(&folder.path().display().to_string(), "DIR");
         (code, text(out), text(err))
     }
@@ -124,6 +130,20 @@ mod tests {
         assert_eq!((code, out.as_str(), err.as_str()), (0, "1 pipeline, 1 subscription: no problems\n", ""));
         let (code, out, err) = check(GOOD, true, None);
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+    }
+
+    #[test]
+    fn warnings_are_shown_and_change_nothing() {
+        let text = "[source]\nsubjects = [\"a.>\"]\n[[subscription]]\nname = \"x\"\n[subscription.publish]\nsubject = \"{type}\"\n";
+        let (code, out, err) = check(text, false, None);
+        assert_eq!((code, out.as_str()), (0, "1 pipeline, 1 subscription: no problems, 1 warning\n"));
+        let expected = "warning[E032]: DIR/orders.toml:6: publish.subject is \"{type}\", which may close a loop: orders/x publishes \
+                        to \"{type}\", which the source of orders may take by \"a.>\"\n\
+                        hint: begin the subject with text of its own; what goes round all the same is stopped after 16 times\n";
+        assert_eq!(err, expected);
+        let (code, out, err) = check(text, true, None);
+        let line: serde_json::Value = serde_json::from_str(out.trim()).unwrap();
+        assert_eq!((code, err.as_str(), &line["severity"]), (0, "", &"warning".into()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Failure, assemble, output};
 use crate::model::Event;
 use crate::model::event::STRUCTURED_CONTENT_TYPE;
 use crate::model::text::without_byte_order_mark;
-use crate::nats::Nats;
+use crate::nats::{Nats, Prefix};
 
 /// Publishes that wait for their ack at once.
 const IN_FLIGHT: usize = 256;
@@ -41,6 +41,12 @@ pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Fa
         return Err(Failure::Usage(format!("nothing published: {problems} of the events can't be read")));
     }
     let process = assemble::process(global)?;
+    if let Some(subject) = &args.subject
+        && Prefix::new(&process.nats.prefix).is_own_subject(subject)
+    {
+        let mend = "events go to subjects of a source stream";
+        return Err(Failure::Usage(format!("--subject {subject} is a subject of the engine's own; {mend}")));
+    }
     let nats = assemble::connect(&process).await?;
     let count = items.len();
     let sent = stream::iter(items.into_iter().map(|item| send(&nats, &args, global.json, item)));

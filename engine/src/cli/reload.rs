@@ -43,7 +43,7 @@ pub(crate) struct Refused(String);
 impl Files {
     /// Reads, checks and compiles.
     pub(crate) async fn pipelines(&self, watch: Option<&mut Watch>) -> Result<Vec<Arc<Pipeline>>, Refused> {
-        let loaded = config::load(&self.paths);
+        let loaded = config::load(&self.paths, self.nats.prefix());
         if let Some(watch) = watch {
             watch.follow(&loaded);
         }

@@ -13,7 +13,7 @@ use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
 use crate::config::{self, Process};
-use crate::nats::{ApiError, Modules, Nats};
+use crate::nats::{ApiError, Modules, Nats, Prefix};
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
 use crate::worker::{Limits, StartError};
@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let host = assemble::host(&process)?;
     let client = assemble::client(&process, args.egress_allow)?;
     let mut watch = args.watch.then(|| reload::watch(&args.paths.paths)).transpose()?;
-    let loaded = config::load(&args.paths.paths);
+    let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     if let Some(watch) = &mut watch {
         watch.follow(&loaded);
     }

@@ -1,4 +1,4 @@
-//! `hookmill status`: which engines run, which modules they use, and how each lane stands.
+//! `hookmill status`: which engines run, which modules they use, where they take from, and how each lane stands.
 
 use serde_json::{Value, json};
 
@@ -7,6 +7,7 @@ use super::output::table;
 use super::{Failure, assemble, output};
 use crate::nats::lanes::{self, Known, LaneView};
 use crate::nats::modules::{Alive, Use};
+use crate::nats::owner::{self, SourceView};
 use crate::nats::{Modules, Nats, Registry};
 
 /// Hex digits of a digest that are shown to people.
@@ -18,25 +19,46 @@ pub(crate) async fn status(global: &Global) -> Result<(), Failure> {
     let modules = Modules::look(&nats);
     let engines = modules.engines().await.map_err(|error| Failure::failed(&error))?;
     let uses = modules.uses().await.map_err(|error| Failure::failed(&error))?;
-    let lanes = look_at_lanes(&nats).await?;
+    let (sources, lanes) = look_at_pipelines(&nats).await?;
     if global.json {
         let lines = engines.iter().map(engine_json).chain(uses.iter().map(use_json));
+        let lines = lines.chain(sources.iter().map(source_json));
         lines.chain(lanes.iter().map(lane_json)).for_each(output::line);
     } else {
-        output::text(format_args!("{}{}", text(&engines, &uses), lanes_text(&lanes)));
+        let (uses, sources) = (text(&engines, &uses), sources_text(&sources));
+        output::text(format_args!("{uses}{sources}{}", lanes_text(&lanes)));
     }
     Ok(())
 }
 
-/// Every lane that the files in force have or that something is in; none where no engine has ever run.
-async fn look_at_lanes(nats: &Nats) -> Result<Vec<LaneView>, Failure> {
+/// Every source that was taken from, and every lane that the files in force have or that something is in; none where no engine
+/// has ever run.
+async fn look_at_pipelines(nats: &Nats) -> Result<(Vec<SourceView>, Vec<LaneView>), Failure> {
     let records = nats.stream_messages(&nats.prefix().registry_stream()).await;
     if records.map_err(|error| Failure::failed(&error))? == 0 {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let registry = Registry::open(nats).await.map_err(|error| Failure::failed(&error))?;
     let known = Known::in_force(nats, &registry).await.map_err(|error| Failure::failed(&error))?;
-    lanes::view(nats, &registry, &known).await.map_err(|error| Failure::failed(&error))
+    let sources = owner::sources(nats, &registry).await.map_err(|error| Failure::failed(&error))?;
+    let lanes = lanes::view(nats, &registry, &known).await.map_err(|error| Failure::failed(&error))?;
+    Ok((sources, lanes))
+}
+
+fn source_json(source: &SourceView) -> Value {
+    let SourceView { pipeline, stream, consumer, state, owner } = source;
+    let owner = owner.as_ref().map(|owner| json!({ "prefix": owner.prefix, "pipeline": owner.pipeline }));
+    json!({
+        "kind": "source", "pipeline": pipeline, "stream": stream, "consumer": consumer, "state": state,
+        "owner": owner
+    })
+}
+
+/// Sources that somebody has to look after, a paragraph each.
+fn sources_text(sources: &[SourceView]) -> String {
+    let trouble =
+        |source: &SourceView| Some(format!("\npipeline {}: {}\n", source.pipeline, source.trouble()?));
+    sources.iter().filter_map(trouble).collect::<Vec<_>>().concat()
 }
 
 fn lane_json(lane: &LaneView) -> Value {
@@ -130,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Digest, Name, Version};
+    use crate::nats::owner::Owner;
 
     #[test]
     fn lanes_that_need_a_look_are_shown_and_the_others_counted() {
@@ -166,6 +189,29 @@ orders/b    paused  0        0        -                     -                   
         assert_eq!(lanes_text(&[]), "");
         let json = lane_json(&open);
         assert_eq!((&json["kind"], &json["next_probe"]), (&json!("lane"), &json!("2026-11-24T03:01:00Z")));
+    }
+
+    #[test]
+    fn a_source_is_spoken_of_only_where_its_consumer_is_somebody_elses() {
+        let source = |state, owner: Option<(&str, &str)>| SourceView {
+            pipeline: "orders".to_owned(),
+            stream: "EVENTS".to_owned(),
+            consumer: "mill-a-orders".to_owned(),
+            state,
+            owner: owner
+                .map(|(prefix, pipeline)| Owner { prefix: prefix.to_owned(), pipeline: pipeline.to_owned() }),
+        };
+        let foreign = source("foreign", Some(("mill", "a-orders")));
+        let all =
+            [source("ours", Some(("mill-a", "orders"))), source("unclaimed", None), source("missing", None)];
+        assert_eq!(sources_text(&all), "");
+        assert_eq!(
+            sources_text(std::slice::from_ref(&foreign)),
+            "\npipeline orders: consumer mill-a-orders on EVENTS belongs to pipeline a-orders of prefix mill, and each of \
+             the two would get a part of the events only; give this pipeline another name, or this engine another [nats] prefix\n"
+        );
+        let json = source_json(&foreign);
+        assert_eq!((&json["kind"], &json["owner"]["pipeline"]), (&json!("source"), &json!("a-orders")));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod egress;
 mod files;
 mod keys;
 mod kinds;
+mod loops;
 mod pipeline;
 mod process;
 mod reference;
@@ -34,6 +35,7 @@ pub use report::{Code, Problem, errors_page};
 pub use schemas::{pipeline_schema, process_schema, test_schema};
 
 use crate::model::Name;
+use crate::nats::Prefix;
 use setting::{File, Table};
 
 /// Longest file that is read, in bytes: some 100,000 subscriptions.
@@ -46,17 +48,20 @@ pub struct Loaded {
     pub pipelines: Vec<Pipeline>,
     /// Everything that is wrong, in the order of files and lines.
     pub problems: Vec<Problem>,
+    /// What may be meant, and may be a mistake.
+    pub warnings: Vec<Problem>,
 }
 
-/// Reads pipeline files, and folders of them: a folder means its `*.toml`, not those below it, and not `*.test.toml`.
-pub fn load(paths: &[PathBuf]) -> Loaded {
+/// Reads pipeline files, and folders of them: a folder means its `*.toml`, not those below it, and not `*.test.toml`. `prefix`
+/// is that of the engine that is to run them.
+pub fn load(paths: &[PathBuf], prefix: &Prefix) -> Loaded {
     let mut loaded = Loaded::default();
     let mut names: HashMap<Name, String> = HashMap::new();
     for path in files(paths, &mut loaded.problems) {
         let Some(text) = read_text(&path, &mut loaded.problems) else { continue };
         let label = path.display().to_string();
         let file = File::new(&label, &path, &text);
-        let read = read_pipeline(&file, &path, &text);
+        let read = read_pipeline(&file, &path, &text, prefix);
         if let Some((pipeline, at)) = read
             && is_new(&mut names, &pipeline.name, &file, &at)
             && file.is_fine()
@@ -65,6 +70,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
         }
         loaded.problems.extend(file.into_problems());
     }
+    loops::look(&mut loaded, prefix);
     loaded
 }
 
@@ -123,11 +129,16 @@ impl Default for Process {
 }
 
 /// The pipeline and where its name stands, if nothing in the file is wrong.
-fn read_pipeline(file: &File<'_>, path: &Path, text: &str) -> Option<(Pipeline, Range<usize>)> {
+fn read_pipeline(
+    file: &File<'_>,
+    path: &Path,
+    text: &str,
+    prefix: &Prefix,
+) -> Option<(Pipeline, Range<usize>)> {
     let table = file.parse()?;
     let top = Table::root(file, &keys::PIPELINE, &table);
     let revision = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
-    pipeline::read(file, &top, path, revision)
+    pipeline::read(file, &top, path, revision, prefix)
 }
 
 fn is_new(names: &mut HashMap<Name, String>, name: &Name, file: &File<'_>, at: &Range<usize>) -> bool {

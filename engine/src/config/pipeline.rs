@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checked::{Pipeline, Step, Subscription, Target};
+use super::checked::{Pipeline, Places, Step, Subscription, Target};
 use super::keys::{
     ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DENY, DISABLE_AFTER, FAILURES, FOR,
     FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
@@ -19,6 +19,7 @@ use super::setting::{About, Context, File, Reported, Table};
 use crate::deliver::{self, publish};
 use crate::lane::{Policy, Rate, circuit};
 use crate::model::{Name, SubjectTemplate};
+use crate::nats::Prefix;
 use crate::{egress, filter, source, transform, validate};
 
 /// Reads a file whose TOML is fine. `None` after a problem was reported.
@@ -27,9 +28,10 @@ pub(super) fn read(
     top: &Table<'_>,
     path: &Path,
     revision: String,
+    prefix: &Prefix,
 ) -> Option<(Pipeline, Range<usize>)> {
     let name = name(file, top, path);
-    let source = top.one(&PIPELINE, &SOURCE_TABLE).and_then(|table| source(&table));
+    let source = top.one(&PIPELINE, &SOURCE_TABLE).and_then(|table| source(&table, prefix));
     let validate = top.one(&PIPELINE, &VALIDATE_TABLE).and_then(|table| validate(&table));
     let tables = top.many(&PIPELINE, &SUBSCRIPTIONS);
     if tables.is_empty() {
@@ -40,7 +42,7 @@ pub(super) fn read(
     let mut names: Vec<Name> = Vec::new();
     let subscriptions: Vec<_> = tables
         .into_iter()
-        .map(|table| table.and_then(|table| subscription(&table, source.as_ref(), &mut names)))
+        .map(|table| table.and_then(|table| subscription(&table, (source.as_ref(), prefix), &mut names)))
         .collect();
     let subscriptions: Option<Vec<_>> = subscriptions.into_iter().collect();
     let (name, at) = name?;
@@ -68,8 +70,8 @@ fn name(file: &File<'_>, top: &Table<'_>, path: &Path) -> Option<(Name, Range<us
     name.map(|name| (name, 0..0))
 }
 
-fn source(table: &Table<'_>) -> Option<source::Settings> {
-    let stream = table.get(&STREAM);
+fn source(table: &Table<'_>, prefix: &Prefix) -> Option<source::Settings> {
+    let stream = table.get(&STREAM).filter(|stream| is_no_own_stream(table, stream, prefix));
     let subjects = table.get(&SUBJECTS);
     let start = table.get(&START);
     let max_in_flight = table.get(&MAX_IN_FLIGHT);
@@ -79,6 +81,20 @@ fn source(table: &Table<'_>) -> Option<source::Settings> {
         start: start?,
         max_in_flight: to_usize(max_in_flight?),
     })
+}
+
+/// What the engine stores itself would be taken, and stored again, without end.
+fn is_no_own_stream(table: &Table<'_>, stream: &str, prefix: &Prefix) -> bool {
+    let is_own = prefix.is_own_stream(stream);
+    if is_own {
+        let at = table.given(&STREAM).unwrap_or_default();
+        let said = format!(
+            "is \"{stream}\", a stream of the engine's own: what it stores would come back to it without end"
+        );
+        let hint = "name a stream of yours; `hookmill dlq redrive` brings dead letters back";
+        table.context(STREAM.key()).wrong(Code::OwnStream, &at, said, hint);
+    }
+    !is_own
 }
 
 fn validate(table: &Table<'_>) -> Option<validate::Settings> {
@@ -94,11 +110,7 @@ fn rule(table: &Table<'_>) -> Option<validate::Rule> {
     Some(validate::Rule { types: types?, label, id, schema })
 }
 
-fn subscription(
-    table: &Table<'_>,
-    source: Option<&source::Settings>,
-    names: &mut Vec<Name>,
-) -> Option<Subscription> {
+fn subscription(table: &Table<'_>, engine: Engine<'_>, names: &mut Vec<Name>) -> Option<Subscription> {
     let name = table.get(&SUBSCRIPTION_NAME);
     if let (Some(name), Some(at)) = (&name, table.given(&SUBSCRIPTION_NAME)) {
         if names.contains(name) {
@@ -117,15 +129,16 @@ fn subscription(
     let steps: Vec<_> = table.many(&PIPELINE, &STEPS).into_iter().map(|table| step(&table?)).collect();
     let steps: Option<Vec<_>> = steps.into_iter().collect();
     let retry = table.one(&PIPELINE, &RETRY_TABLE).and_then(|table| retry(&table));
-    let target = target(table, source, retry.as_ref());
+    let target = target(table, engine, retry.as_ref());
     let filter = filter::Settings { types: types?, matches: matches? };
     let circuit = table.one(&PIPELINE, &CIRCUIT_TABLE).and_then(|table| circuit(&table));
-    let Sending { target, concurrency, rate } = target?;
+    let Sending { target, places, concurrency, rate } = target?;
     Some(Subscription {
         name: name?,
         filter,
         steps: steps?,
         target,
+        target_places: places,
         concurrency,
         rate,
         circuit: circuit?,
@@ -173,11 +186,15 @@ fn step(table: &Table<'_>) -> Option<Step> {
 /// Where events go, and how many at once.
 struct Sending {
     target: Target,
+    places: Places,
     concurrency: usize,
     rate: Option<Rate>,
 }
 
-fn target(table: &Table<'_>, source: Option<&source::Settings>, retry: Option<&Retry>) -> Option<Sending> {
+/// The source of the pipeline, if it can be read, and the prefix of the engine.
+type Engine<'e> = (Option<&'e source::Settings>, &'e Prefix);
+
+fn target(table: &Table<'_>, engine: Engine<'_>, retry: Option<&Retry>) -> Option<Sending> {
     let hint = "give exactly one of [subscription.deliver] and [subscription.publish]";
     match (table.given(&DELIVER_TABLE), table.given(&PUBLISH_TABLE)) {
         (None, None) => {
@@ -187,7 +204,7 @@ fn target(table: &Table<'_>, source: Option<&source::Settings>, retry: Option<&R
         (deliver_at, publish_at) => {
             let deliver = deliver_at.and_then(|_| deliver(&table.one(&PIPELINE, &DELIVER_TABLE)?, retry));
             let publish =
-                publish_at.as_ref().and_then(|_| publish(&table.one(&PIPELINE, &PUBLISH_TABLE)?, source));
+                publish_at.as_ref().and_then(|_| publish(&table.one(&PIPELINE, &PUBLISH_TABLE)?, engine));
             if let (Some(_), Some(at)) = (table.given(&DELIVER_TABLE), publish_at) {
                 table.context(PUBLISH_TABLE.key()).wrong(Code::Conflict, &at, "stands beside deliver", hint);
                 return None;
@@ -219,7 +236,8 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
         retry_after_max: retry.after_max,
         reach: egress::Policy { allow: allow?, deny: deny? },
     });
-    Some(Sending { target, concurrency: to_usize(concurrency?), rate: rate? })
+    let places = Places::default();
+    Some(Sending { target, places, concurrency: to_usize(concurrency?), rate: rate? })
 }
 
 /// `rate` with its `burst`.
@@ -259,36 +277,38 @@ fn circuit(table: &Table<'_>) -> Option<circuit::Settings> {
     })
 }
 
-fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<Sending> {
+fn publish(table: &Table<'_>, (source, prefix): Engine<'_>) -> Option<Sending> {
     let subject = table.get(&SUBJECT);
     let timeout = table.get(&PUBLISH_TIMEOUT);
     let concurrency = table.get(&CONCURRENCY);
     let subject = subject?;
     let at = table.given(&SUBJECT).unwrap_or_default();
-    if subject.to_string().starts_with("hookmill.") {
-        let hint = "publish to a subject that doesn't start with hookmill.";
-        table.context(SUBJECT.key()).wrong(Code::BadSubject, &at, "is a subject of the engine's own", hint);
+    let context = table.context(SUBJECT.key());
+    let always = |token: &str| subject.always_matches(token) || subject.always_matches(&format!("{token}.>"));
+    if let Some(token) = prefix.own_tokens().into_iter().find(|token| always(token)) {
+        let hint = format!("publish to a subject that doesn't start with {token}.");
+        context.wrong(Code::BadSubject, &at, "is a subject of the engine's own", hint);
         return None;
     }
-    source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
+    source.is_none_or(|source| no_loop(&context, &at, &subject, &takes(source, prefix))).then_some(())?;
+    let places = Places([("/subject".to_owned(), table.file.place(&at))].into());
     let settings = publish::Settings { subject, timeout: timeout? };
-    Some(Sending { target: Target::Publish(settings), concurrency: to_usize(concurrency?), rate: None })
+    let target = Target::Publish(settings);
+    Some(Sending { target, places, concurrency: to_usize(concurrency?), rate: None })
 }
 
-/// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.
-fn no_loop(
-    context: &Context<'_>,
-    at: &Range<usize>,
-    subject: &SubjectTemplate,
-    source: &source::Settings,
-) -> bool {
-    let all = ["events.>".to_owned()];
-    let takes = if source.subjects.is_empty() && &*source.stream == "HOOKMILL_EVENTS" {
-        &all[..]
-    } else {
-        &source.subjects
-    };
-    let Some(pattern) = takes.iter().find(|pattern| subject.can_match(pattern)) else { return true };
+/// The subjects that a source takes, as far as files tell: what a stream of the user's holds as a whole isn't known here.
+pub(super) fn takes(source: &source::Settings, prefix: &Prefix) -> Vec<String> {
+    if !source.subjects.is_empty() {
+        return source.subjects.clone();
+    }
+    prefix.events_subjects(&source.stream).iter().map(|&subject| subject.to_owned()).collect()
+}
+
+/// Whether the pipeline's own source leaves the subject alone, or may do so. Ways over other pipelines are looked at when all are
+/// read (`loops.rs`).
+fn no_loop(context: &Context<'_>, at: &Range<usize>, subject: &SubjectTemplate, takes: &[String]) -> bool {
+    let Some(pattern) = takes.iter().find(|pattern| subject.always_matches(pattern)) else { return true };
     let hint = "publish to a subject that the source of this pipeline doesn't take";
     let said = format!("is \"{subject}\", which this pipeline's own source takes by \"{pattern}\"");
     context.wrong(Code::Loop, at, said, hint);

@@ -79,14 +79,16 @@ codes! {
         "A pattern is an exact event type, or a prefix that ends in `*`. There is no `*` in the middle.";
     BadSubject = "E031", "Not a subject",
         "Subjects are tokens between dots. A source may use `*` and `>`; a publish names one subject, in which `{type}` and other attributes are filled in.";
-    Loop = "E032", "The pipeline would take its own output",
-        "The source of this pipeline takes the subject that the subscription publishes to, so that each event would come back for ever.";
+    Loop = "E032", "Pipelines would take their own output",
+        "The source of this pipeline takes the subject that the subscription publishes to, or that of another one does which publishes back, so that each event would come back again and again. It is told as a warning where it depends on the event's attributes. What `match` lets through and what type a step gives an event is not asked.";
     BadTime = "E033", "Not a point in time",
         "`start` is `\"new\"`, `\"all\"`, or a time with its offset, as in `2026-11-24T03:00:00Z`.";
     BadAddress = "E034", "Not an address to listen on",
         "An address is an IP and a port, as in `127.0.0.1:8470`.";
     BadStream = "E035", "Not a stream name",
         "Names of streams have no blanks, dots, `*`, `>`, slashes or backslashes.";
+    OwnStream = "E036", "A stream of the engine's own",
+        "The streams of retries, lanes and dead letters and the buckets are no sources, nor are mirrors and copies of them: what the engine stores there would come back to it, be stored again, and so on without end.";
     SchemaMissing = "E040", "A schema file can't be read",
         "The path is taken from the folder of the pipeline file.";
     SchemaNotJson = "E041", "A schema file is not JSON",
@@ -194,13 +196,42 @@ pub struct Problem {
     pub message: String,
     /// How to mend it.
     pub hint: String,
+    /// How much it matters. Left out of JSON where it is an error.
+    #[serde(skip_serializing_if = "Severity::is_error")]
+    pub severity: Severity,
+}
+
+/// How much a problem matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing can be run like this.
+    #[default]
+    Error,
+    /// It can be run, and may be right elsewhere.
+    Warning,
+}
+
+impl Severity {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    fn is_error(&self) -> bool {
+        *self == Self::Error
+    }
 }
 
 impl Problem {
     /// A problem of a file as a whole.
     pub fn new(code: Code, file: impl Into<String>, message: impl Into<String>) -> Self {
         let (file, message) = (file.into(), message.into());
-        Self { code, file, line: 0, column: 0, key: String::new(), message, hint: String::new() }
+        let (key, hint, severity) = (String::new(), String::new(), Severity::Error);
+        Self { code, file, line: 0, column: 0, key, message, hint, severity }
+    }
+
+    /// Says that it is none for everybody.
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
     }
 
     /// Says where.
@@ -228,7 +259,11 @@ impl Problem {
 impl fmt::Display for Problem {
     /// `error[E021]: pipelines/orders.toml:14: deliver.timeout is "0s"`, and the hint on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: {}", self.code, self.file)?;
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}[{}]: {}", self.code, self.file)?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }

@@ -47,7 +47,7 @@ fn load_named(name: &str, text: &str) -> Loaded {
         .unwrap();
     std::fs::write(pipelines.join("module.wasm"), "\0asm").unwrap();
     std::fs::write(pipelines.join(name), text).unwrap();
-    load(&[pipelines.join(name)])
+    load(&[pipelines.join(name)], &Prefix::default())
 }
 
 fn only(text: &str) -> Pipeline {
@@ -69,15 +69,18 @@ fn each_mistake_gets_exactly_its_message() {
     let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("pipelines/invalid"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        // A folder is a mistake that takes several files.
+        .filter(|path| path.extension().map_or(path.with_extension("txt").is_file(), |end| end == "toml"))
         .collect();
     files.sort();
     assert!(files.len() >= 25, "{} mistakes", files.len());
+    assert!(files.iter().any(|path| path.is_dir()), "one of several files");
     let mut wrong = Vec::new();
     for file in &files {
-        let loaded = load(std::slice::from_ref(file));
+        let loaded = load(std::slice::from_ref(file), &Prefix::default());
         assert!(!loaded.problems.is_empty(), "{} has no problem", file.display());
-        assert!(loaded.pipelines.is_empty(), "{} is taken all the same", file.display());
+        let alone = loaded.pipelines.is_empty() || file.is_dir();
+        assert!(alone, "{} is taken all the same", file.display());
         let texts: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
         let text = format!("{}\n", texts.join("\n")).replace(&format!("{}/", root.display()), "");
         wrong.extend(same_as_file(&file.with_extension("txt"), &text).err());
@@ -90,7 +93,7 @@ fn mistakes_in_test_files_get_exactly_their_messages() {
     let root = root();
     let (suites, problems) = load_suites(&[root.join("pipelines/invalid/tests")]);
     let names = |suite: &suite::Suite| {
-        let loaded = load(std::slice::from_ref(&suite.pipeline));
+        let loaded = load(std::slice::from_ref(&suite.pipeline), &Prefix::default());
         let names: Vec<&Name> = loaded
             .pipelines
             .iter()
@@ -330,7 +333,7 @@ fn every_problem_of_a_file_is_reported_in_one_run() {
 
 #[test]
 fn a_file_that_never_ends_is_read_to_the_bound() {
-    let loaded = load(&[PathBuf::from("/dev/zero")]);
+    let loaded = load(&[PathBuf::from("/dev/zero")], &Prefix::default());
     let said: Vec<_> =
         loaded.problems.iter().map(|problem| (problem.code, &*problem.message, &*problem.hint)).collect();
     assert_eq!(
@@ -351,8 +354,10 @@ fn a_file_that_is_no_toml_keeps_no_other_from_being_read() {
     write("notes.md", "nonsense");
     std::fs::create_dir(folder.path().join("below")).unwrap();
     write("below/e.toml", "nonsense");
-    let loaded =
-        load(&[folder.path().to_owned(), folder.path().join("b.toml"), folder.path().join("gone.toml")]);
+    let loaded = load(
+        &[folder.path().to_owned(), folder.path().join("b.toml"), folder.path().join("gone.toml")],
+        &Prefix::default(),
+    );
     assert_eq!(loaded.pipelines.len(), 1);
     let file =
         |problem: &Problem| Path::new(&problem.file).file_name().unwrap().to_string_lossy().into_owned();
@@ -364,7 +369,7 @@ fn a_file_that_is_no_toml_keeps_no_other_from_being_read() {
 #[test]
 fn an_empty_folder_is_a_problem() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(load(&[folder.path().to_owned()]).problems[0].code, Code::NoFiles);
+    assert_eq!(load(&[folder.path().to_owned()], &Prefix::default()).problems[0].code, Code::NoFiles);
 }
 
 #[test]
@@ -467,7 +472,7 @@ fn mistakes_in_tokens_are_found() {
         "E011 27:1 token.secret",
         "E011 27:1 token.scopes",
     ];
-    assert_eq!(found(&Loaded { pipelines: vec![], problems }), expected);
+    assert_eq!(found(&Loaded { problems, ..Loaded::default() }), expected);
 }
 
 #[test]
@@ -490,5 +495,5 @@ fn problems_of_the_process_file_are_reported_together() {
         "E024 12:11 egress.tls_min",
         "E013 13:2 ingest",
     ];
-    assert_eq!(found(&Loaded { pipelines: vec![], problems }), expected);
+    assert_eq!(found(&Loaded { problems, ..Loaded::default() }), expected);
 }

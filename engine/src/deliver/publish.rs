@@ -7,7 +7,7 @@ use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::model::{Code, Event, Fault, Finished, Reason, Stage, SubjectTemplate, Task, Whose};
-use crate::nats::{Nats, StoreError};
+use crate::nats::{Nats, Prefix, StoreError};
 
 /// How often an event may be published onward by pipelines before it is taken for a loop.
 const HOPS_MAX: u32 = 16;
@@ -51,13 +51,14 @@ impl Outlet for Nats {
 /// Publishes results of one subscription.
 pub struct Publisher {
     settings: Settings,
+    prefix: Prefix,
     outlet: Box<dyn Outlet>,
 }
 
 impl Publisher {
-    /// Publishes through `outlet`.
-    pub fn new(settings: Settings, outlet: impl Outlet + 'static) -> Self {
-        Self { settings, outlet: Box::new(outlet) }
+    /// Publishes through `outlet`, for an engine with this prefix.
+    pub fn new(settings: Settings, prefix: Prefix, outlet: impl Outlet + 'static) -> Self {
+        Self { settings, prefix, outlet: Box::new(outlet) }
     }
 
     /// The settings it was made from.
@@ -75,7 +76,7 @@ impl Publisher {
     }
 
     /// Publishes and waits for the ack. Repeats of one piece of work share a message id, so a stream drops them
-    /// within its deduplication window.
+    /// within its deduplication window. Engines with another prefix have other ids: their pipelines may have the same names.
     pub async fn send(&self, finished: &Finished, task: &Task) -> Result<(), Fault> {
         let subject = finished.headers.iter().find(|(name, _)| name == SUBJECT);
         let Some(subject) = subject.map(|(_, subject)| subject.clone()) else {
@@ -83,6 +84,14 @@ impl Publisher {
             let (code, reason) = (Code::Publish, Reason::Config);
             return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
         };
+        if self.prefix.is_own_subject(&subject) {
+            let detail = format!(
+                "{subject} is a subject of the engine's own, where nothing may be published; begin subject with text of its own \
+                 in [subscription.publish]"
+            );
+            let (code, reason) = (Code::Publish, Reason::Config);
+            return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
+        }
         if task.hops >= HOPS_MAX {
             let detail = format!(
                 "the event was published onward {} times already; look for a loop of pipelines, or deliver it otherwise",
@@ -92,7 +101,7 @@ impl Publisher {
             return Err(Fault::never(Stage::Deliver, code, Whose::Operator, reason, detail));
         }
         let mut headers = vec![
-            ("Nats-Msg-Id".to_owned(), format!("{}.{}", task.key, task.generation)),
+            ("Nats-Msg-Id".to_owned(), format!("{}.{}.{}", self.prefix.as_str(), task.key, task.generation)),
             ("Hookmill-Delivery-Id".to_owned(), task.delivery_id.to_string()),
             ("Hookmill-Hops".to_owned(), (task.hops + 1).to_string()),
         ];

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod event;
 pub mod fault;
+pub mod loops;
 pub mod module;
 pub mod name;
 pub mod progress;

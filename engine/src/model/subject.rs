@@ -73,6 +73,25 @@ pub fn takes(pattern: &str, subject: &str) -> bool {
     }
 }
 
+/// Whether there is a subject that both patterns take.
+pub fn overlap(one: &str, two: &str) -> bool {
+    meet(&steps_of(one), &steps_of(two))
+}
+
+/// A pattern as a text with gaps.
+fn steps_of(pattern: &str) -> Vec<Step> {
+    let tokens = pattern.split('.').enumerate().flat_map(|(place, token)| {
+        let dot = (place > 0).then_some(Step::Char('.'));
+        let inner = match token {
+            "*" => vec![Step::AnyInToken, Step::More(true)],
+            ">" => vec![Step::Any, Step::More(false)],
+            other => other.chars().map(Step::Char).collect(),
+        };
+        dot.into_iter().chain(inner)
+    });
+    tokens.collect()
+}
+
 fn check_text(subject: &str) -> Result<(), SubjectError> {
     if subject.len() > SUBJECT_BYTES_MAX {
         return Err(SubjectError::Long);
@@ -175,20 +194,48 @@ impl SubjectTemplate {
 
     /// Whether any event at all can make this a subject that `pattern` takes.
     pub fn can_match(&self, pattern: &str) -> bool {
+        if !self.begins_like(pattern) {
+            return false;
+        }
         let mine = self.parts.iter().flat_map(|part| match part {
             Part::Text(text) => text.chars().map(Step::Char).collect(),
             Part::Attribute(_) => vec![Step::Any, Step::More(false)],
         });
-        let tokens = pattern.split('.').enumerate().flat_map(|(place, token)| {
-            let dot = (place > 0).then_some(Step::Char('.'));
-            let inner = match token {
-                "*" => vec![Step::AnyInToken, Step::More(true)],
-                ">" => vec![Step::Any, Step::More(false)],
-                other => other.chars().map(Step::Char).collect(),
-            };
-            dot.into_iter().chain(inner)
-        });
-        meet(&mine.collect::<Vec<_>>(), &tokens.collect::<Vec<_>>())
+        meet(&mine.collect::<Vec<_>>(), &steps_of(pattern))
+    }
+
+    /// Whether every event makes this a subject that `pattern` takes. No where that is not sure: an attribute stands for one
+    /// token or more.
+    pub fn always_matches(&self, pattern: &str) -> bool {
+        if !self.begins_like(pattern) {
+            return false;
+        }
+        let mine: Vec<&str> = self.text.split('.').collect();
+        let theirs: Vec<&str> = pattern.split('.').collect();
+        for (place, token) in theirs.iter().enumerate() {
+            let (rest, left) = (&theirs[place..], mine.len().saturating_sub(place));
+            // More tokens than are written only go into the end of it.
+            if let [wild @ .., ">"] = rest
+                && wild.iter().all(|token| *token == "*")
+            {
+                return left >= rest.len();
+            }
+            let Some(own) = mine.get(place) else { return false };
+            let fits = !own.contains('{') && (*token == "*" || token == own);
+            if !fits {
+                return false;
+            }
+        }
+        mine.len() == theirs.len()
+    }
+
+    /// Whether the text before the first attribute and the one before the first wildcard go together: tells nearly all pairs apart
+    /// without a walk.
+    fn begins_like(&self, pattern: &str) -> bool {
+        let mine = self.text.split('{').next().unwrap_or_default();
+        let theirs = pattern.split(['*', '>']).next().unwrap_or_default();
+        let length = mine.len().min(theirs.len());
+        mine.as_bytes()[..length] == theirs.as_bytes()[..length]
     }
 }
 
@@ -337,6 +384,45 @@ mod tests {
         for value in [".a", "a.", "a..b", ".", "..", "..."] {
             let out = encoded(value);
             assert!(!out.is_empty() && out.split('.').all(|token| !token.is_empty()), "{value} -> {out}");
+        }
+    }
+
+    #[test]
+    fn what_every_event_makes_is_sure() {
+        let cases = [
+            ("events.copy", "events.>", true),
+            ("events.{type}", "events.>", true),
+            ("events.{type}", "events.*.>", false),
+            ("events.{type}.x", "events.*.>", true),
+            ("events.{type}.x", "events.*.*.>", false),
+            ("events.{type}", "events.*", false),
+            ("events.a{type}", "events.*", false),
+            ("{type}", ">", true),
+            ("{type}", "events.>", false),
+            ("events.a", "events.*", true),
+            ("events.a.b", "events.*", false),
+            ("events", "events.>", false),
+            ("events.a.b", "events.*.b", true),
+            ("events.a", "events.a", true),
+            ("events.a", "events.a.b", false),
+        ];
+        for (template, pattern, expected) in cases {
+            let parsed = SubjectTemplate::parse(template).unwrap();
+            assert_eq!(parsed.always_matches(pattern), expected, "{template} against {pattern}");
+            assert!(!expected || parsed.can_match(pattern), "{template} against {pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_subject_fits_both() {
+        for (one, two, expected) in [
+            ("a.>", "a.b", true),
+            ("a.*", "*.b", true),
+            ("a.*.c", "a.b", false),
+            ("a.>", "b.>", false),
+            (">", "*", true),
+        ] {
+            assert_eq!((overlap(one, two), overlap(two, one)), (expected, expected), "{one} and {two}");
         }
     }
 

@@ -38,9 +38,38 @@ impl TypePatterns {
     pub fn matches(&self, ty: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|pattern| pattern.matches(ty))
     }
+
+    /// Whether every type that `other` means is one of those meant here.
+    pub fn include(&self, other: &Self) -> bool {
+        let all =
+            |patterns: &[Pattern]| patterns.is_empty() || patterns.contains(&Pattern::Prefix(String::new()));
+        let covered = |one: &Pattern| match one {
+            Pattern::Exact(text) => self.matches(text),
+            Pattern::Prefix(start) => {
+                let wider =
+                    |own: &Pattern| matches!(own, Pattern::Prefix(own) if start.starts_with(own.as_str()));
+                self.0.iter().any(wider)
+            }
+        };
+        all(&self.0) || (!all(&other.0) && other.0.iter().all(covered))
+    }
+
+    /// Whether there is a type that is meant here and there.
+    pub fn meet(&self, other: &Self) -> bool {
+        self.0.is_empty()
+            || other.0.is_empty()
+            || self.0.iter().any(|one| other.0.iter().any(|two| one.meets(two)))
+    }
 }
 
 impl Pattern {
+    fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(text), pattern) | (pattern, Self::Exact(text)) => pattern.matches(text),
+            (Self::Prefix(one), Self::Prefix(two)) => one.starts_with(two) || two.starts_with(one),
+        }
+    }
+
     fn new(text: &str) -> Result<Self, TypePatternError> {
         let (rest, prefix) = text.strip_suffix('*').map_or((text, false), |rest| (rest, true));
         if rest.contains('*') {
@@ -97,6 +126,29 @@ mod tests {
         ];
         for (patterns, ty, expected) in cases {
             assert_eq!(TypePatterns::new(patterns).unwrap().matches(ty), *expected, "{patterns:?} {ty}");
+        }
+    }
+
+    #[test]
+    fn patterns_include_one_another_or_meet() {
+        let cases: &[(&[&str], &[&str], bool, bool)] = &[
+            (&[], &["a"], true, true),
+            (&["*"], &[], true, true),
+            (&["a"], &[], false, true),
+            (&["a.*"], &["a.b"], true, true),
+            (&["a.b"], &["a.*"], false, true),
+            (&["a.*", "b"], &["a.b.*", "b"], true, true),
+            (&["a.*"], &["a.b", "c"], false, true),
+            (&["a.*"], &["b.*"], false, false),
+            (&["a"], &["b"], false, false),
+        ];
+        for (one, two, includes, meets) in cases {
+            let (left, right) = (TypePatterns::new(one).unwrap(), TypePatterns::new(two).unwrap());
+            assert_eq!(
+                (left.include(&right), left.meet(&right), right.meet(&left)),
+                (*includes, *meets, *meets),
+                "{one:?} {two:?}"
+            );
         }
     }
 

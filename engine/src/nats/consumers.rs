@@ -1,11 +1,13 @@
 //! Consumers: the durable of a pipeline on its source, the durable on what is due, the passing ones of lanes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use serde_json::json;
 
+use super::owner::Owner;
 use super::{ApiError, Nats, api};
 use crate::model::Timestamp;
 
@@ -25,6 +27,27 @@ fn common(name: &str, filters: Vec<String>) -> pull::Config {
         max_deliver: -1,
         max_ack_pending: -1,
         ..Default::default()
+    }
+}
+
+/// What a request may find.
+#[derive(Clone, Copy)]
+enum Action {
+    /// Anything: made or updated.
+    Any,
+    /// Nothing, or the very same.
+    Create,
+    /// A consumer.
+    Update,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Create => "create",
+            Self::Update => "update",
+        }
     }
 }
 
@@ -57,7 +80,7 @@ impl From<StartAt> for DeliverPolicy {
 }
 
 /// A consumer as the server knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Consumer {
     /// Everything up to this stream sequence is acknowledged.
     pub floor: u64,
@@ -69,7 +92,10 @@ pub struct Consumer {
     pub ack_pending: u64,
     /// Subjects that it takes; none: all.
     pub filters: Vec<String>,
-    start: DeliverPolicy,
+    /// Whose it says it is.
+    pub owner: Option<Owner>,
+    pub(super) metadata: HashMap<String, String>,
+    pub(super) start: DeliverPolicy,
 }
 
 impl Consumer {
@@ -89,6 +115,8 @@ impl From<Info> for Consumer {
             pending: info.num_pending,
             ack_pending: info.num_ack_pending as u64,
             start: info.config.deliver_policy,
+            owner: Owner::named_in(&info.config.metadata),
+            metadata: info.config.metadata,
         }
     }
 }
@@ -131,28 +159,34 @@ impl Nats {
         }
     }
 
-    /// Makes the durable of a pipeline on its source stream.
+    /// Makes the durable of a pipeline on its source stream. One that is there already, other than this would be, is an error:
+    /// whose it is has to be looked at.
     pub async fn make_source_consumer(
         &self,
         stream: &str,
         name: &str,
+        owner: &Owner,
         filters: Vec<String>,
         start: StartAt,
     ) -> Result<Consumer, ApiError> {
-        let config = pull::Config { deliver_policy: start.into(), ..common(name, filters) };
-        self.make_consumer(stream, name, &config).await
+        let mut config = pull::Config { deliver_policy: start.into(), ..common(name, filters) };
+        owner.write(&mut config.metadata);
+        self.make_consumer(stream, name, &config, Action::Create).await
     }
 
-    /// Brings the filters of a durable up to date; where it started is taken as it is.
+    /// Brings the filters and the owner of a durable up to date; where it started is taken as it is. One that is gone stays so.
     pub async fn update_source_consumer(
         &self,
         stream: &str,
         name: &str,
+        owner: &Owner,
         filters: Vec<String>,
         there: &Consumer,
     ) -> Result<Consumer, ApiError> {
-        let config = pull::Config { deliver_policy: there.start, ..common(name, filters) };
-        self.make_consumer(stream, name, &config).await
+        let metadata = there.metadata.clone();
+        let mut config = pull::Config { deliver_policy: there.start, metadata, ..common(name, filters) };
+        owner.write(&mut config.metadata);
+        self.make_consumer(stream, name, &config, Action::Update).await
     }
 
     /// Makes or updates the durable on what is due.
@@ -162,7 +196,7 @@ impl Nats {
         name: &str,
         filter: String,
     ) -> Result<Consumer, ApiError> {
-        self.make_consumer(stream, name, &common(name, vec![filter])).await
+        self.make_consumer(stream, name, &common(name, vec![filter]), Action::Any).await
     }
 
     /// Makes or updates the consumer of a lane; the server removes it after a minute without use.
@@ -174,7 +208,7 @@ impl Nats {
     ) -> Result<Consumer, ApiError> {
         let config =
             pull::Config { inactive_threshold: Duration::from_secs(60), ..common(name, vec![filter]) };
-        self.make_consumer(stream, name, &config).await
+        self.make_consumer(stream, name, &config, Action::Any).await
     }
 
     async fn make_consumer(
@@ -182,12 +216,13 @@ impl Nats {
         stream: &str,
         name: &str,
         config: &pull::Config,
+        action: Action,
     ) -> Result<Consumer, ApiError> {
         let mut config = serde_json::to_value(config).expect("a consumer configuration is plain data");
         if let Some(fields) = config.as_object_mut() {
             fields.insert("name".to_owned(), json!(name));
         }
-        let request = json!({ "stream_name": stream, "config": config });
+        let request = json!({ "stream_name": stream, "config": config, "action": action.as_str() });
         let info: Info = api(self, format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
         Ok(info.into())
     }

@@ -14,6 +14,8 @@ struct Misfit {
 enum Mend {
     /// `nats stream edit <stream>` with these flags.
     Edit(&'static str),
+    /// The same with these subjects.
+    Subjects(String),
     /// What no edit can change.
     Anew,
 }
@@ -70,6 +72,25 @@ pub(super) fn whole_messages(config: &Config, max_payload: usize) -> Result<(), 
     verdict(config, misfit)
 }
 
+/// It takes its own subjects and nothing else, from nowhere else: what others put there can't be read, and what has no place
+/// there is refused.
+pub(super) fn takes_its_own(config: &Config, subjects: &[String]) -> Result<(), StreamsError> {
+    let sorted = |subjects: &[String]| {
+        let mut sorted = subjects.to_vec();
+        sorted.sort();
+        sorted
+    };
+    let (what, mend) =
+        if config.mirror.is_some() || config.sources.as_ref().is_some_and(|all| !all.is_empty()) {
+            ("it takes messages from other streams, which are no tasks", Mend::Anew)
+        } else if sorted(&config.subjects) != sorted(subjects) {
+            ("it has other subjects than the engine's", Mend::Subjects(subjects.join(",")))
+        } else {
+            return Ok(());
+        };
+    verdict(config, Some(Misfit { what, mend }))
+}
+
 /// Acknowledged tasks must go, and tasks must stay while no consumer is there.
 fn work_queue(config: &Config) -> Option<Misfit> {
     let what =
@@ -104,6 +125,7 @@ fn verdict(config: &Config, misfit: Option<Misfit>) -> Result<(), StreamsError> 
     };
     let mend = match mend {
         Mend::Edit(flags) => format!("mend it with `nats stream edit {stream} {flags}`"),
+        Mend::Subjects(subjects) => format!("mend it with `nats stream edit {stream} --subjects={subjects}`"),
         Mend::Anew => {
             format!("when it is empty, delete it with `nats stream rm {stream}`: it will be made anew")
         }
@@ -114,6 +136,8 @@ fn verdict(config: &Config, misfit: Option<Misfit>) -> Result<(), StreamsError> 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use async_nats::jetstream::stream::Source;
 
     use super::*;
 
@@ -171,6 +195,17 @@ mod tests {
         let small = Config { max_message_size: 999, ..base(RetentionPolicy::WorkQueue) };
         assert_eq!(said(whole_messages(&small, 999)), "");
         assert!(said(whole_messages(&small, 1_000)).contains("edit S --max-msg-size=-1`"));
+        let own = ["a.>".to_owned(), "b.>".to_owned()];
+        let with = |subjects: &[&str]| Config {
+            subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+            ..base(RetentionPolicy::WorkQueue)
+        };
+        assert_eq!(said(takes_its_own(&with(&["b.>", "a.>"]), &own)), "");
+        for other in [&["a.>"][..], &["a.>", "b.>", "c.>"]] {
+            assert!(said(takes_its_own(&with(other), &own)).ends_with("edit S --subjects=a.>,b.>`"));
+        }
+        let from_others = Config { sources: Some(vec![Source::default()]), ..with(&["a.>", "b.>"]) };
+        assert!(said(takes_its_own(&from_others, &own)).contains("rm S`"));
         assert!(said(lanes(&base(RetentionPolicy::Limits))).contains("not work queue"));
         assert_eq!(said(dead_letters(&base(RetentionPolicy::Limits))), "");
     }

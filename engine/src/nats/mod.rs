@@ -12,7 +12,9 @@ pub mod lanes;
 pub mod letters;
 pub mod modules;
 pub mod names;
+pub mod origins;
 pub mod orphans;
+pub mod owner;
 pub mod parts;
 pub mod pull;
 pub mod reader;
@@ -90,6 +92,9 @@ impl ApiError {
 
 /// JetStream's code for a stream that does not exist.
 pub const NO_STREAM: u64 = 10_059;
+
+/// JetStream's code for a consumer that is there already, made otherwise.
+pub const CONSUMER_EXISTS: u64 = 10_148;
 
 /// One request to the JetStream API; `subject` is without the API prefix.
 async fn api<T, V>(nats: &Nats, subject: String, payload: &T) -> Result<V, ApiError>

@@ -9,11 +9,26 @@ pub struct Prefix {
     stream: String,
 }
 
+/// First token of subjects that no pipeline publishes to, whatever the prefix is: those of an engine without one of its own.
+const DEFAULT: &str = "hookmill";
+
+impl Default for Prefix {
+    /// The one where nothing else is said.
+    fn default() -> Self {
+        Self { subject: DEFAULT.to_owned(), stream: DEFAULT.to_ascii_uppercase() }
+    }
+}
+
 impl Prefix {
     /// From a name; streams get it in upper case with `_` for `-`.
     pub fn new(name: &Name) -> Self {
         let stream = name.as_str().to_ascii_uppercase().replace('-', "_");
         Self { subject: name.as_str().to_owned(), stream }
+    }
+
+    /// The prefix as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.subject
     }
 
     /// The default source stream.
@@ -49,6 +64,36 @@ impl Prefix {
     /// The stream behind the key-value bucket.
     pub fn registry_stream(&self) -> String {
         format!("KV_{}", self.registry())
+    }
+
+    /// The stream behind the object store of modules.
+    pub fn modules_stream(&self) -> String {
+        format!("OBJ_{}", self.modules())
+    }
+
+    /// The engine's own streams: no sources.
+    pub fn own_streams(&self) -> [String; 5] {
+        [self.retries(), self.lanes(), self.dlq(), self.registry_stream(), self.modules_stream()]
+    }
+
+    /// Whether a stream is one of them.
+    pub fn is_own_stream(&self, stream: &str) -> bool {
+        self.own_streams().iter().any(|own| own == stream)
+    }
+
+    /// First tokens of subjects that belong to engines: no targets.
+    pub fn own_tokens(&self) -> [&str; 2] {
+        [&self.subject, DEFAULT]
+    }
+
+    /// Whether a subject belongs to engines.
+    pub fn is_own_subject(&self, subject: &str) -> bool {
+        self.own_tokens().iter().any(|token| subject.split('.').next() == Some(token))
+    }
+
+    /// Subjects that the default source stream takes, whichever prefix made it.
+    pub fn events_subjects(&self, stream: &str) -> &'static [&'static str] {
+        if stream == self.events() || stream == "HOOKMILL_EVENTS" { &["events.>"] } else { &[] }
     }
 
     /// Subjects of the stream of waits.
@@ -129,7 +174,8 @@ impl Prefix {
         format!("{}.nudge.{pipeline}", self.subject)
     }
 
-    /// The durable of a pipeline on its source stream.
+    /// The durable of a pipeline on its source stream. Other prefixes may give the same name there: whose it is, it says
+    /// itself (`owner.rs`).
     pub fn source_consumer(&self, pipeline: &Name) -> String {
         format!("{}-{pipeline}", self.subject)
     }
@@ -161,5 +207,25 @@ mod tests {
         let other = Name::new("q").unwrap();
         assert_eq!(prefix.renamed("my-mill.dlq.p.s.gone", &other).as_deref(), Some("my-mill.dlq.q.s.gone"));
         assert_eq!(prefix.renamed("other.dlq.p.s.gone", &other), None);
+    }
+
+    #[test]
+    fn what_is_the_engines_own_is_known_by_its_name() {
+        let prefix = Prefix::new(&Name::new("my-mill").unwrap());
+        for own in
+            ["MY_MILL_RETRIES", "MY_MILL_LANES", "MY_MILL_DLQ", "KV_MY_MILL_REGISTRY", "OBJ_MY_MILL_MODULES"]
+        {
+            assert!(prefix.is_own_stream(own), "{own}");
+        }
+        for other in ["MY_MILL_EVENTS", "HOOKMILL_DLQ", "KV_OTHER", "ORDERS"] {
+            assert!(!prefix.is_own_stream(other), "{other}");
+        }
+        for own in ["my-mill.wait.x", "hookmill.dlq.x", "my-mill"] {
+            assert!(prefix.is_own_subject(own), "{own}");
+        }
+        for other in ["my-mills.x", "events.my-mill", "x"] {
+            assert!(!prefix.is_own_subject(other), "{other}");
+        }
+        assert_eq!(Prefix::default(), Prefix::new(&Name::new("hookmill").unwrap()));
     }
 }

@@ -26,6 +26,20 @@ pub enum StreamsError {
         #[source]
         source: ApiError,
     },
+    /// Its subjects are taken.
+    #[error(
+        "stream {stream} can't be made: {others} takes {subjects} already, and each subject belongs to one stream; {mend}"
+    )]
+    Overlap {
+        /// Which.
+        stream: String,
+        /// Who takes them.
+        others: String,
+        /// What it would take.
+        subjects: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// The bucket can't be made.
     #[error("the key-value bucket {bucket} can't be made")]
     Bucket {
@@ -65,7 +79,7 @@ impl StreamsError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Api { source, .. } => source.is_passing(),
-            Self::Bucket { .. } | Self::MaxPayload { .. } | Self::Unfit { .. } => false,
+            Self::Overlap { .. } | Self::Bucket { .. } | Self::MaxPayload { .. } | Self::Unfit { .. } => false,
         }
     }
 }
@@ -168,14 +182,24 @@ impl Nats {
         if max_payload < MAX_PAYLOAD_MIN {
             return Err(StreamsError::MaxPayload { have: max_payload });
         }
-        let retries = self.ensure(retries(self)).await?;
-        fit::retries(&retries)?;
-        fit::whole_messages(&retries, max_payload)?;
-        let lanes = self.ensure(lanes(self, lane_messages_max)).await?;
-        fit::lanes(&lanes)?;
-        fit::whole_messages(&lanes, max_payload)?;
-        fit::dead_letters(&self.ensure(dead_letters(self)).await?)?;
+        let whole = |config: &Config| fit::whole_messages(config, max_payload);
+        self.fitting(retries(self), |config| fit::retries(config).and_then(|()| whole(config))).await?;
+        let lanes = lanes(self, lane_messages_max);
+        self.fitting(lanes, |config| fit::lanes(config).and_then(|()| whole(config))).await?;
+        self.fitting(dead_letters(self), fit::dead_letters).await?;
         self.ensure_bucket().await
+    }
+
+    async fn fitting(
+        &self,
+        config: Config,
+        fits: impl Fn(&Config) -> Result<(), StreamsError>,
+    ) -> Result<(), StreamsError> {
+        let subjects = config.subjects.clone();
+        // In a box: configurations are large, and futures that hold them are moved whole.
+        let there = Box::pin(self.ensure(config)).await?;
+        fits(&there)?;
+        fit::takes_its_own(&there, &subjects)
     }
 
     /// Whether the key-value bucket can be read, as far as that depends on JetStream: asked of its stream's leader, because
@@ -191,7 +215,12 @@ impl Nats {
     pub async fn ensure_events_stream(&self) -> Result<(), StreamsError> {
         let config = Config {
             name: self.prefix().events(),
-            subjects: vec!["events.>".to_owned()],
+            subjects: self
+                .prefix()
+                .events_subjects(&self.prefix().events())
+                .iter()
+                .map(|&one| one.to_owned())
+                .collect(),
             storage: StorageType::File,
             num_replicas: self.replicas(),
             ..Default::default()
@@ -225,8 +254,35 @@ impl Nats {
             Err(error) if error.is(ErrorCode::STREAM_NAME_EXIST) => {
                 Ok(self.stream_info(&stream).await?.map_or(config, |info| info.config))
             }
+            Err(error) if error.is(ErrorCode::STREAM_SUBJECT_OVERLAP) => {
+                Err(self.overlap(stream, &config.subjects).await)
+            }
             Err(source) => Err(StreamsError::Api { stream, verb: "made", source }),
         }
+    }
+
+    /// Says which streams take the subjects of one that can't be made.
+    async fn overlap(&self, stream: String, subjects: &[String]) -> StreamsError {
+        #[derive(serde::Deserialize)]
+        struct Names {
+            #[serde(default)]
+            streams: Option<Vec<String>>,
+        }
+        let mut others = Vec::new();
+        for subject in subjects {
+            match api::<_, Names>(self, "STREAM.NAMES".to_owned(), &json!({ "subject": subject })).await {
+                Ok(names) => others.extend(names.streams.unwrap_or_default()),
+                Err(source) => return StreamsError::Api { stream, verb: "made", source },
+            }
+        }
+        others.sort();
+        others.dedup();
+        let mend = if stream == self.prefix().events() {
+            "name that one in `[source] stream`: an engine makes all else itself when it starts"
+        } else {
+            "take them out of it, or choose another [nats] prefix"
+        };
+        StreamsError::Overlap { stream, others: others.join(", "), subjects: subjects.join(", "), mend }
     }
 
     pub(super) async fn ensure_bucket(&self) -> Result<(), StreamsError> {

@@ -238,7 +238,10 @@ async fn in_source(
     for reader in readers {
         let Ok(name) = Name::new(reader) else { continue };
         let consumer = nats.consumer(stream, &nats.prefix().source_consumer(&name)).await?;
-        consumers.extend(consumer.map(|consumer| (*reader, consumer)));
+        // One that says that it is another's tells nothing of this pipeline.
+        let us = nats.owner_of(&name);
+        let own = consumer.filter(|consumer| consumer.owner.as_ref().is_none_or(|owner| *owner == us));
+        consumers.extend(own.map(|consumer| (*reader, consumer)));
     }
     let since = Timestamp::now().minus(wanted.since);
     let (first, last) = (state.first_sequence.max(1), state.last_sequence);

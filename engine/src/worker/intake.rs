@@ -75,7 +75,9 @@ impl Engine {
             let floors = async {
                 loop {
                     tokio::time::sleep(FLOOR_EVERY).await;
-                    place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
+                    if !place.keep_floor(&self.nats, &self.registry, &pipeline.name).await {
+                        break;
+                    }
                 }
             };
             let part = Part::Source(&pipeline.name);
@@ -89,7 +91,11 @@ impl Engine {
             });
             let lost = tokio::select! {
                 lost = pump => lost,
-                () = floors => None,
+                // Somebody else's now: whose, it says when it is looked for again.
+                () = floors => {
+                    taking.give_up();
+                    continue;
+                }
                 () = overruled(&mut force) => {
                     taking.give_up();
                     continue;

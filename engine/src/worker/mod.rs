@@ -16,6 +16,7 @@ mod intake;
 #[cfg(test)]
 mod interleavings;
 mod lane;
+mod loops;
 mod modules;
 mod overdue;
 mod revision;
@@ -112,6 +113,11 @@ pub enum StartError {
         /// Its new name.
         to: String,
     },
+    /// Pipelines take their own output.
+    #[error(
+        "pipelines take their own output: {0}; publish to a subject that none of these sources takes, or let one of them take fewer"
+    )]
+    Loop(String),
     /// A source.
     #[error(transparent)]
     Source(#[from] crate::source::SourceError),
@@ -124,7 +130,7 @@ impl StartError {
             Self::Streams(error) => error.is_passing(),
             Self::Registry(error) => error.is_passing(),
             Self::Uses(error) => error.is_passing(),
-            Self::Renaming { .. } => false,
+            Self::Renaming { .. } | Self::Loop(_) => false,
             Self::Source(error) => error.is_passing(),
         }
     }
@@ -202,9 +208,9 @@ impl Engine {
         nats.ensure_streams(limits.lane).await?;
         let registry = Registry::open(&nats).await?;
         let mut lanes = Lanes::new();
+        let takes = sources_examined(&nats, &registry, &pipelines).await?;
+        loops::refuse(&pipelines, &takes)?;
         for pipeline in &pipelines {
-            revision::has_a_name(&registry, &pipeline.name).await?;
-            crate::source::examine(&nats, &registry, &pipeline.name, &pipeline.source).await?;
             let names = pipeline.subscriptions().iter().map(|subscription| &subscription.name);
             lanes.insert(pipeline.name.clone(), lanes_anew(&registry, pipeline, names).await?);
         }
@@ -368,6 +374,20 @@ impl Engine {
     fn waiting_is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= self.limits.waiting
     }
+}
+
+/// Asks NATS whether the pipelines may take from their sources; the subjects that each takes.
+async fn sources_examined(
+    nats: &Nats,
+    registry: &Registry,
+    pipelines: &[Arc<Pipeline>],
+) -> Result<Vec<Vec<String>>, StartError> {
+    let mut takes = Vec::new();
+    for pipeline in pipelines {
+        revision::has_a_name(registry, &pipeline.name).await?;
+        takes.push(crate::source::examine(nats, registry, &pipeline.name, &pipeline.source).await?);
+    }
+    Ok(takes)
 }
 
 /// Lanes of a pipeline as the registry has kept them.

@@ -30,9 +30,9 @@ impl Engine {
     /// Verifies the sources of other pipelines. This engine goes on as it was, whatever comes of it.
     pub async fn successor(self: &Arc<Self>, pipelines: Vec<Arc<Pipeline>>) -> Result<Successor, StartError> {
         let mut lanes = Lanes::new();
+        let takes = super::sources_examined(&self.nats, &self.registry, &pipelines).await?;
+        super::loops::refuse(&pipelines, &takes)?;
         for pipeline in &pipelines {
-            super::revision::has_a_name(&self.registry, &pipeline.name).await?;
-            crate::source::examine(&self.nats, &self.registry, &pipeline.name, &pipeline.source).await?;
             let known = self.lanes.get(&pipeline.name);
             let is_new = |name: &&Name| known.is_none_or(|known| !known.contains_key(*name));
             let new = pipeline.subscriptions().iter().map(|subscription| &subscription.name).filter(is_new);

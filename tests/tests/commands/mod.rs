@@ -93,7 +93,8 @@ async fn init_makes_what_is_missing_and_changes_nothing_else() {
     let said = command(&server, &["init", "--json"]).await;
     assert_eq!(json_lines(&said), names.map(|name| json!({ "stream": name })));
     let said = command(&server, &["init", "--prefix", "my-mill"]).await;
-    assert!(said.code == 0 || said.stderr.contains("overlap"), "{said:?}");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("HOOKMILL_EVENTS takes events.> already"), "{said:?}");
     let jetstream = server.jetstream().await;
     let dlq = jetstream.get_stream("HOOKMILL_DLQ").await.expect("is there").cached_info().config.clone();
     assert_eq!(dlq.max_age, Duration::from_secs(30 * 86_400));

@@ -61,7 +61,7 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     let (happened, mut happening) = mpsc::channel(SHOWN_MAX);
     let stop = CancellationToken::new();
     let mut receivers = receivers(&root, &happened, &stop).await?;
-    let loaded = config::load(&args.paths.paths);
+    let loaded = config::load(&args.paths.paths, nats.prefix());
     let source = Source::Open(Modules::look(&nats));
     let host = assemble::host(&process)?;
     let prepared = assemble::prepare(&host, loaded, &source, Strictness::Lenient).await;

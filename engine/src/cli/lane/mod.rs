@@ -30,7 +30,7 @@ pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Fa
     let registry = Registry::open(&nats).await.map_err(|error| Failure::failed(&error))?;
     match command {
         LaneCommand::List(paths) => {
-            let loaded = config::load(&paths.paths);
+            let loaded = config::load(&paths.paths, nats.prefix());
             // What a file with problems holds isn't known: its lanes would be taken for orphans without a word.
             loaded.problems.iter().for_each(output::say);
             let known = known(&loaded);

@@ -21,6 +21,7 @@ use super::{Failure, assemble};
 use crate::config::suite::{Suite, check_names};
 use crate::config::{self, Loaded, Problem};
 use crate::model::{Clock, Name, Timestamp};
+use crate::nats::Prefix;
 use crate::transform::{Host, Isolation};
 
 /// How one test went.
@@ -37,7 +38,8 @@ pub(crate) async fn test(global: &Global, args: TestArgs) -> Result<(), Failure>
     let (suites, problems) = config::load_suites(&args.paths);
     let clock = Clock::at(Timestamp::now());
     let process = assemble::process(global)?;
-    let loaded = pipelines(&suites);
+    let prefix = Prefix::new(&process.nats.prefix);
+    let loaded = pipelines(&suites, &prefix);
     let source = assemble::registry_for(&process, &loaded).await;
     let host = Host::with_clock(process.host, clock.clone()).map_err(|error| Failure::failed(&error))?;
     let prepared = assemble::prepare(&host, loaded, &source, Strictness::Strict).await;
@@ -45,7 +47,7 @@ pub(crate) async fn test(global: &Global, args: TestArgs) -> Result<(), Failure>
     if !problems.is_empty() {
         return Err(assemble::say(&problems, global.json));
     }
-    let stages = stages(prepared, &clock);
+    let stages = stages(prepared, &clock, &prefix);
     let chosen = |name: &str| args.filter.as_deref().is_none_or(|text| name.contains(text));
     let mut report = report::Report::new(global);
     let mut done = Vec::new();
@@ -76,9 +78,9 @@ pub(crate) async fn test(global: &Global, args: TestArgs) -> Result<(), Failure>
 
 /// The pipelines of these tests. Each call of a step gets an instance of its own: what one test leaves in a guest must not
 /// decide another.
-fn pipelines(suites: &[Suite]) -> Loaded {
+fn pipelines(suites: &[Suite], prefix: &Prefix) -> Loaded {
     let files: Vec<PathBuf> = suites.iter().map(|suite| suite.pipeline.clone()).collect();
-    let mut loaded = config::load(&files);
+    let mut loaded = config::load(&files, prefix);
     let subscriptions = loaded.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.subscriptions);
     for step in subscriptions.flat_map(|subscription| &mut subscription.steps) {
         step.transform.isolation = Isolation::Event;
@@ -99,13 +101,13 @@ fn unknown(suites: &[Suite], loaded: &Loaded) -> Vec<Problem> {
 }
 
 /// A stage for each pipeline, by its file.
-fn stages(prepared: assemble::Prepared, clock: &Clock) -> HashMap<PathBuf, Stage> {
+fn stages(prepared: assemble::Prepared, clock: &Clock, prefix: &Prefix) -> HashMap<PathBuf, Stage> {
     let files: Vec<PathBuf> =
         prepared.loaded.pipelines.iter().map(|pipeline| pipeline.file.clone()).collect();
     let mut recorders: HashMap<Name, HashMap<Name, Recorder>> = HashMap::new();
     let pipelines = prepared.pipelines_into(|pipeline, subscription, target| {
         let recorder = Recorder::new();
-        let target = outlet::target(target, &recorder);
+        let target = outlet::target(target, prefix, &recorder);
         recorders.entry(pipeline.clone()).or_default().insert(subscription.clone(), recorder);
         target
     });

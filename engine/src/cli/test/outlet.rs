@@ -10,7 +10,7 @@ use crate::config::checked;
 use crate::deliver::{self, Endpoint, publish};
 use crate::egress::{self, Again, Answer, Call};
 use crate::model::SecretRef;
-use crate::nats::StoreError;
+use crate::nats::{Prefix, StoreError};
 use crate::pipeline::Target;
 
 /// Stands for every signing secret: a test neither needs nor sees real ones.
@@ -94,14 +94,14 @@ impl publish::Outlet for Recorder {
 }
 
 /// A target that sends into `recorder`. What stands behind references is neither read nor needed: placeholders stand for it.
-pub(super) fn target(from: checked::Target, recorder: &Recorder) -> Target {
+pub(super) fn target(from: checked::Target, prefix: &Prefix, recorder: &Recorder) -> Target {
     match from {
         checked::Target::Deliver(settings) => {
             let settings = without_secrets(settings);
             Target::Webhook(Box::new(Endpoint::over(settings, Box::new(recorder.clone()))))
         }
         checked::Target::Publish(settings) => {
-            Target::Publish(publish::Publisher::new(settings, recorder.clone()))
+            Target::Publish(publish::Publisher::new(settings, prefix.clone(), recorder.clone()))
         }
     }
 }

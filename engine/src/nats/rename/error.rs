@@ -3,6 +3,7 @@
 use super::Contents;
 use crate::model::Name;
 use crate::nats::modules::ModulesError;
+use crate::nats::owner::NotOurs;
 use crate::nats::registry::RegistryError;
 use crate::nats::streams::StreamsError;
 use crate::nats::{ApiError, StoreError};
@@ -27,6 +28,15 @@ pub enum RenameError {
         name: Name,
         /// What is kept.
         contents: Contents,
+    },
+    /// The new name's durable is somebody else's.
+    #[error("{name} can't be its new name")]
+    NotOurs {
+        /// The new name.
+        name: Name,
+        /// Whose it is.
+        #[source]
+        source: NotOurs,
     },
     /// An engine runs it.
     #[error(

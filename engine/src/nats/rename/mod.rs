@@ -8,16 +8,15 @@
 
 mod contents;
 mod error;
+mod place;
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::bucket::{expected_sequence, rollup};
-use super::consumers::StartAt;
 use super::modules::Alive;
 use super::registry::Renaming;
-use super::streams::Retention;
 use super::{Modules, Nats, Registry, StoreError, Stored, tasks};
 use crate::model::{Name, Timestamp, WaitThere};
 pub use contents::{Contents, contents};
@@ -67,6 +66,7 @@ impl<'r> Rename<'r> {
         match rename.stage().await? {
             Stage::New => {
                 rename.new_name_is_free().await?;
+                rename.new_durable_is_free().await?;
                 if contents(nats, registry, from).await? == Contents::default() {
                     return Err(RenameError::Unknown(from.clone()));
                 }
@@ -112,25 +112,6 @@ impl<'r> Rename<'r> {
             Some(Alive { pipeline, engine, age, .. }) => {
                 Err(RenameError::Running { engine, pipeline, age: age.as_secs() })
             }
-            None => Ok(()),
-        }
-    }
-
-    /// What was settled above the floor is known to nobody but the old durable: it would come again, under other ids.
-    async fn all_is_settled(&self) -> Result<(), RenameError> {
-        let Some(floor) = self.registry.floor(self.from).await? else { return Ok(()) };
-        let durable = self.nats.prefix().source_consumer(self.from);
-        let there = match self.nats.consumer(&floor.stream, &durable).await {
-            Err(error) if error.code() == Some(super::NO_STREAM) => None,
-            there => there?,
-        };
-        match there.filter(|there| there.ack_pending > 0) {
-            Some(there) => Err(RenameError::Unsettled {
-                count: there.ack_pending,
-                stream: floor.stream,
-                pipeline: self.from.clone(),
-                from: there.floor + 1,
-            }),
             None => Ok(()),
         }
     }
@@ -183,68 +164,6 @@ impl<'r> Rename<'r> {
             return Err(error);
         }
         self.note_place().await
-    }
-
-    /// Finds out where the new name goes on in the source, and notes it: nothing that an engine leaves under either name from now
-    /// on changes that.
-    async fn note_place(&self) -> Result<Renaming, RenameError> {
-        let mut floor = self.registry.floor(self.from).await?;
-        if let Some(floor) = &mut floor {
-            let old = self.nats.prefix().source_consumer(self.from);
-            let source = self.nats.source_stream(&floor.stream).await?;
-            let there = match &source {
-                Some(_) => self.nats.consumer(&floor.stream, &old).await?,
-                None => None,
-            };
-            if let (Some(source), Some(there)) = (source, there) {
-                // The floor is kept every few seconds; the durable knows better. It is on the stream that is there now; that
-                // one may have been made anew since the floor was kept.
-                let kept = if source.created == floor.created { floor.sequence } else { 0 };
-                floor.created = source.created;
-                floor.sequence = kept.max(there.floor);
-            }
-        }
-        let renaming = Renaming { from: self.from.to_string(), to: self.to.to_string(), floor };
-        if renaming.floor.is_some() {
-            self.registry.put_renaming(&renaming).await?;
-            step();
-        }
-        Ok(renaming)
-    }
-
-    /// The floor, and the durable where the stream has to know of one all the time.
-    async fn carry_place(&self, renaming: &Renaming) -> Result<(), RenameError> {
-        let Some(floor) = &renaming.floor else { return Ok(()) };
-        if self.registry.floor(self.to).await?.as_ref() != Some(floor) {
-            self.registry.put_floor(self.to, floor).await?;
-            step();
-        }
-        let (prefix, stream) = (self.nats.prefix(), &floor.stream);
-        let (old, new) = (prefix.source_consumer(self.from), prefix.source_consumer(self.to));
-        if let Some(source) = self.nats.source_stream(stream).await?
-            && let Some(there) = self.nats.consumer(stream, &old).await?
-        {
-            // A stream that keeps messages for consumers alone would drop them in between. A work queue keeps them anyway,
-            // and has no second consumer for the same subjects.
-            if source.retention != Retention::WorkQueue {
-                let next = floor.sequence.saturating_add(1);
-                let made = self.nats.consumer(stream, &new).await?;
-                if made.is_none_or(|made| !made.began_at(next)) {
-                    // One that began elsewhere can't be made to begin here; where there is none, nothing is deleted.
-                    self.nats.delete_consumer(stream, &new).await?;
-                    let start = StartAt::Sequence(next);
-                    self.nats.make_source_consumer(stream, &new, there.filters, start).await?;
-                    step();
-                }
-            }
-            self.nats.delete_consumer(stream, &old).await?;
-            step();
-        }
-        if self.registry.floor(self.from).await?.is_some() {
-            self.registry.clear_floor(self.from).await?;
-            step();
-        }
-        Ok(())
     }
 
     async fn carry_states(&self) -> Result<u64, RenameError> {
