@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
+use super::open_files::OpenFiles;
 use super::output::chain;
 use super::steps::{self, Maker, Source, Strictness};
 use crate::config::checked::Egress;
@@ -92,7 +93,8 @@ pub(crate) struct Prepared {
 /// Steps that are made at the same time.
 const STEPS_AT_ONCE: usize = 8;
 
-/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them. Reads the file of authorities.
+/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them, for as many connections as the
+/// process may have. Reads the file of authorities.
 pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<egress::Client>, Failure> {
     let Egress { policy, ca, system_roots, tls_min, proxy } = process.egress.clone();
     let of_file = |error: &dyn std::fmt::Display| {
@@ -104,6 +106,7 @@ pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<
         policy: policy.with(&egress::Policy { allow, deny: Vec::new() }),
         tls: egress::TlsSettings { ca: pem, system_roots, min: tls_min },
         proxy,
+        connections_max: Some(OpenFiles::raise().deliveries),
     };
     egress::Client::new(settings).map_err(|error| match &error {
         egress::ClientError::Proxy(_) => Failure::Usage(format!("[egress]: {}", chain(&error))),

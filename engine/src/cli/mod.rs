@@ -9,6 +9,7 @@ mod init;
 mod lane;
 mod listen;
 mod module;
+mod open_files;
 mod output;
 mod patience;
 mod pipeline;

@@ -6,13 +6,15 @@ use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AG
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::classify::{Rules, classify};
-use super::live::{Live, LiveError};
 use super::render::render;
 use super::settings::{HeaderError, check_header_value, header_name};
 use super::signature::{self, Key, KeyError};
 use super::{Settings, check_url};
 use crate::egress::{self, Answer, Call, Outlet, UrlError};
-use crate::model::{Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Stage, Timestamp, Whose};
+use crate::model::{
+    Code, DeliveryId, Event, Fault, Findings, Finished, Live, LiveError, Reason, SecretRef, Stage, Timestamp,
+    Whose,
+};
 
 /// The `user-agent` unless the settings name another.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookmill/", env!("CARGO_PKG_VERSION")));
@@ -47,7 +49,10 @@ impl Endpoint {
         let header =
             |(name, value): &(String, SecretRef)| (header_name(name), Live::new(value.clone(), header_value));
         Self {
-            url: Live::new(settings.url.clone(), uri),
+            url: Live::new(
+                settings.url.clone(),
+                if matches!(settings.url, SecretRef::Plain(_)) { uri } else { uri_from_elsewhere },
+            ),
             headers: settings.headers.iter().map(header).collect(),
             keys: settings.sign.iter().map(|secret| Live::new(secret.clone(), Key::parse)).collect(),
             outlet,
@@ -58,6 +63,38 @@ impl Endpoint {
     /// The settings it was made from.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// How its references stand: URL, header values, signing secrets, and what its outlet needs.
+    pub fn look_at_references(&self, now: Timestamp) -> Findings {
+        let mut findings = Findings::default();
+        findings.look_at("url", &self.url, now);
+        for (name, value) in &self.headers {
+            match name {
+                Ok(name) => findings.look_at(name.as_str(), value, now),
+                Err(error) => findings.wrong.push(error.to_string()),
+            }
+        }
+        for key in &self.keys {
+            findings.look_at("sign", key, now);
+        }
+        self.outlet.look_at_references(now, &mut findings);
+        findings
+    }
+
+    /// Takes over what an earlier version of it knows of the same references.
+    pub fn take_after(&self, other: &Self) {
+        self.url.take_after(&other.url);
+        for (name, value) in &self.headers {
+            other
+                .headers
+                .iter()
+                .filter(|(known, _)| known == name)
+                .for_each(|(_, known)| value.take_after(known));
+        }
+        for key in &self.keys {
+            other.keys.iter().for_each(|known| key.take_after(known));
+        }
     }
 
     /// The body and the headers for `event`, with the headers that steps have set. Holds no secret and no URL.
@@ -75,7 +112,7 @@ impl Endpoint {
         now: Timestamp,
     ) -> Result<u16, Fault> {
         let call = || {
-            let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, error))?;
+            let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, &error))?;
             let headers = self.request_headers(finished, id, traceparent, now)?;
             Ok(Call { uri, headers, body: finished.body.clone() })
         };
@@ -114,8 +151,8 @@ impl Endpoint {
             headers.insert(stored_name(name)?, stored_value(name, value)?);
         }
         for (name, value) in &self.headers {
-            let name = name.as_ref().map_err(|error| config(error.to_string()))?;
-            headers.insert(name, value.get(now).map_err(|error| unusable(name.as_str(), value, error))?);
+            let name = name.as_ref().map_err(|error| misconfigured(error.to_string()))?;
+            headers.insert(name, value.get(now).map_err(|error| unusable(name.as_str(), value, &error))?);
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(content_type) = &finished.content_type {
@@ -142,7 +179,7 @@ impl Endpoint {
         if self.keys.is_empty() {
             return Ok(());
         }
-        let key = |live: &Live<Key, KeyError>| live.get(now).map_err(|error| unusable("sign", live, error));
+        let key = |live: &Live<Key, KeyError>| live.get(now).map_err(|error| unusable("sign", live, &error));
         let keys: Vec<Key> = self.keys.iter().map(key).collect::<Result<_, _>>()?;
         let value = signature::sign(&keys, id.as_str(), seconds, &finished.body);
         headers.insert(signature::SIGNATURE, stored_value(signature::SIGNATURE, &value)?);
@@ -154,7 +191,17 @@ fn uri(text: &str) -> Result<Uri, UrlError> {
     egress::uri(&check_url(text)?)
 }
 
+/// A URL that stands elsewhere. What is blank around it is none of it, and nothing of it is shown.
+fn uri_from_elsewhere(text: &str) -> Result<Uri, UrlError> {
+    uri(text.trim()).map_err(|error| match error {
+        UrlError::Scheme(_) => UrlError::OtherScheme,
+        other => other,
+    })
+}
+
+/// What is blank around a value is none of it (RFC 9110, section 5.5).
 fn header_value(text: &str) -> Result<HeaderValue, HeaderError> {
+    let text = text.trim();
     check_header_value(text)?;
     let mut value = HeaderValue::from_str(text).map_err(|_| HeaderError::NotValue(0))?;
     value.set_sensitive(true);
@@ -181,18 +228,14 @@ fn config(detail: impl Into<String>) -> Fault {
     Fault::never(Stage::Deliver, Code::Config, Whose::Operator, Reason::Config, detail)
 }
 
+/// A fault that the operator mends: no event has a part in it.
+fn misconfigured(detail: impl Into<String>) -> Fault {
+    Fault::held(Code::Config, Whose::Operator, detail)
+}
+
 /// A reference that can't be used: names the setting and the reference, never the value.
-fn unusable<T: Clone, E: Clone + fmt::Display>(what: &str, live: &Live<T, E>, error: LiveError<E>) -> Fault {
-    config(match (error, live.reference()) {
-        (LiveError::Missing(error), _) => format!("{what}: {error}"),
-        (LiveError::Unusable(error), SecretRef::Plain(_)) => format!("{what}: {error}"),
-        (LiveError::Unusable(error), SecretRef::Env { name, .. }) => {
-            format!("{what} (environment variable {name}): {error}")
-        }
-        (LiveError::Unusable(error), SecretRef::File { path, .. }) => {
-            format!("{what} (file {}): {error}", path.display())
-        }
-    })
+fn unusable<T: Clone, E: Clone + fmt::Display>(what: &str, live: &Live<T, E>, error: &LiveError<E>) -> Fault {
+    misconfigured(live.says(what, error))
 }
 
 /// What a failed exchange means for the task.
@@ -201,6 +244,12 @@ fn fault(error: &egress::Error) -> Fault {
         egress::Error::Refused { .. } => {
             let detail = error.to_string();
             return Fault::never(Stage::Deliver, Code::Egress, Whose::Operator, Reason::Egress, detail);
+        }
+        egress::Error::OutOfFiles { .. } | egress::Error::NoRoom { .. } => {
+            return Fault::held(Code::OutOfFiles, Whose::Engine, error.to_string());
+        }
+        egress::Error::Proxy { failure: egress::ProxyFailure::Credentials(_), .. } => {
+            return misconfigured(error.to_string());
         }
         egress::Error::Resolve { .. } => (Code::Resolve, None),
         egress::Error::Connect { .. } | egress::Error::Proxy { .. } => (Code::Connect, None),

@@ -5,7 +5,6 @@
 
 mod classify;
 mod endpoint;
-mod live;
 pub mod publish;
 mod render;
 mod settings;

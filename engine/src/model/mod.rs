@@ -3,8 +3,10 @@
 pub mod access;
 pub mod event;
 pub mod fault;
+pub mod live;
 pub mod module;
 pub mod name;
+pub mod open_files;
 pub mod secret;
 pub mod size;
 pub mod subject;
@@ -16,8 +18,10 @@ pub mod verdict;
 pub use access::{NamePattern, NamePatternError, Scope, Token};
 pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
+pub use live::{Findings, Live, LiveError};
 pub use module::{Digest, Reference, ReferenceError, Version, VersionRange};
 pub use name::{Name, NameError};
+pub use open_files::is_out_of_files;
 pub use secret::{SecretError, SecretRef, SecretText};
 pub use subject::{SubjectError, SubjectTemplate};
 pub use task::{

@@ -13,6 +13,7 @@ mod held;
 mod housekeeping;
 mod intake;
 mod lane;
+mod misconfigured;
 mod modules;
 mod overdue;
 mod revision;
@@ -221,6 +222,7 @@ impl Engine {
         for pipeline in &engine.pipelines {
             engine.put_into_force(pipeline).await?;
         }
+        engine.look_at_references().await;
         engine.keep_house();
         engine.begin(Left::new());
         Ok(engine)

@@ -9,7 +9,9 @@ use super::signature::{self, Key};
 use super::{Endpoint, Format, Settings};
 use crate::egress::support::{Act, Received, Server, answer, ok};
 use crate::egress::{ANSWER_BYTES_MAX, Client, ClientSettings, Policy};
-use crate::model::{Again, Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Timestamp, Whose};
+use crate::model::{
+    Again, Code, DeliveryId, Event, Fault, Findings, Finished, Reason, SecretRef, Timestamp, Whose,
+};
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_489_075);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -262,6 +264,11 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("value");
     std::fs::write(&path, "sec\u{7}ret").unwrap();
+    let other = folder.path().join("other");
+    let file = |text: &str| {
+        std::fs::write(&other, text).unwrap();
+        SecretRef::File { path: other.clone(), prefix: String::new() }
+    };
     let missing = || SecretRef::Env { name: "HOOKMILL_TEST_NOT_SET".into(), prefix: String::new() };
     let broken = || SecretRef::File { path: path.clone(), prefix: String::new() };
     let base = || settings(&server.url());
@@ -271,6 +278,11 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
         (Settings { url: broken(), ..base() }, "url (file "),
         (settings("ftp://example.com/"), "url: the scheme is \"ftp\""),
         (settings("http://user:secret@example.com/"), "url: it has a user name"),
+        (
+            // What was meant to be the token of a header may be a URL by mistake: not even its beginning is shown.
+            Settings { url: file("tok:abc"), ..base() },
+            "url (file ",
+        ),
         (
             header("authorization", missing()),
             "authorization: environment variable HOOKMILL_TEST_NOT_SET is not set",
@@ -291,13 +303,15 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
             "sign: the signing secret is empty",
         ),
     ] {
-        let fault = send_to(settings).await.unwrap_err();
-        assert_eq!(
-            (fault.code, fault.whose, fault.again),
-            (Code::Config, Whose::Operator, Again::Never(Reason::Config))
-        );
+        let endpoint = endpoint(settings);
+        let fault = send(&endpoint).await.unwrap_err();
+        assert_eq!((fault.code, fault.whose, fault.again), (Code::Config, Whose::Operator, Again::Held));
+        let Findings { wrong, served_on } = endpoint.look_at_references(NOW);
+        assert_eq!((&wrong[..], served_on.len()), (&[fault.detail.clone()][..], 0));
         assert!(fault.detail.starts_with(starts), "{fault}");
-        assert!(!fault.detail.contains("sec\u{7}") && !fault.detail.contains("secret@"), "{fault}");
+        for part in ["sec\u{7}", "secret@", "tok"] {
+            assert!(!fault.detail.contains(part), "{fault}");
+        }
     }
     assert_eq!(server.accepted(), 0);
 }
