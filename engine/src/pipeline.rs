@@ -6,6 +6,7 @@
 
 mod again;
 mod loader;
+mod references;
 mod step;
 
 use std::collections::HashMap;
@@ -20,8 +21,8 @@ use crate::filter::Filter;
 use crate::lane::{Policy, Rate, Tried, circuit};
 use crate::model::event::Reading;
 use crate::model::{
-    Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Findings, Fits, Name, Next, Output,
-    Reason, SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Timestamp, Verdict, Whose, Work,
+    Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
+    SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Verdict, Whose, Work,
 };
 use crate::source;
 use crate::telemetry::metrics as names;
@@ -130,22 +131,6 @@ impl Subscription {
         };
         let steps = self.steps.iter().skip(from).map(|step| step.fitted().longest());
         steps.sum::<Duration>() + self.timeout + Duration::from_secs(1)
-    }
-
-    /// How the references of its target stand.
-    pub fn look_at_references(&self, now: Timestamp) -> Findings {
-        match &self.target {
-            Target::Webhook(endpoint) => endpoint.look_at_references(now),
-            // It names a subject, and nothing that stands elsewhere.
-            Target::Publish(_) => Findings::default(),
-        }
-    }
-
-    /// Takes over what an earlier version of it knows of the same references, such as their last good values.
-    pub fn take_after(&self, other: &Self) {
-        if let (Target::Webhook(endpoint), Target::Webhook(other)) = (&self.target, &other.target) {
-            endpoint.take_after(other);
-        }
     }
 
     /// The hash of the steps as they are now.

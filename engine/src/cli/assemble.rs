@@ -1,6 +1,6 @@
 //! From files to a running engine's parts; and `hookmill check`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,11 @@ use crate::nats::{Modules, Nats, Prefix};
 use crate::pipeline::{Pipeline, Step, Subscription, SubscriptionParts, Target};
 use crate::transform::Host;
 use crate::validate::Validator;
+
+/// The file of the process's settings, whether it is there or not.
+pub(crate) fn process_file(global: &Global) -> PathBuf {
+    global.config.clone().unwrap_or_else(|| PathBuf::from("hookmill.toml"))
+}
 
 /// The process's settings: the file, and what the command line says instead.
 pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
@@ -240,9 +245,17 @@ pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failu
     let process = process(global)?;
     let loaded = config::load(&args.paths.paths);
     let source = registry_for(&process, &loaded).await;
-    let prepared = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
-    let code =
-        super::check::report(&prepared.loaded, global.json, &mut std::io::stdout(), &mut std::io::stderr());
+    let Prepared { mut loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
+    let mut found = super::references::of_pipelines(&loaded.pipelines);
+    found.extend(super::references::of_process(&process, &process_file(global)));
+    let warnings = if args.references {
+        loaded.problems.extend(found);
+        Vec::new()
+    } else {
+        found.into_iter().map(Problem::warning).collect()
+    };
+    let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
+    let code = super::check::report(&loaded, &warnings, global.json, out, err);
     match code.map_err(|error| Failure::failed(&error))? {
         0 => Ok(()),
         code => Err(Failure::Said(code)),

@@ -9,15 +9,16 @@ use crate::config::{Code, Loaded, Problem};
 use crate::schema::Objection;
 
 /// Says what is wrong: as text on `err`, or as one JSON object a line on `out`. The exit code is 0, or 2 if anything
-/// is wrong.
+/// is wrong; a warning is nothing wrong.
 pub(crate) fn report(
     loaded: &Loaded,
+    warnings: &[Problem],
     json: bool,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
     let Loaded { pipelines, problems } = loaded;
-    for problem in problems {
+    for problem in problems.iter().chain(warnings) {
         if json {
             writeln!(out, "{}", serde_json::to_string(problem)?)?;
         } else {
@@ -29,7 +30,11 @@ pub(crate) fn report(
             let subscriptions = pipelines.iter().map(|pipeline| pipeline.subscriptions.len()).sum();
             let (pipelines, subscriptions) =
                 (counted(pipelines.len(), "pipeline"), counted(subscriptions, "subscription"));
-            writeln!(out, "{pipelines}, {subscriptions}: no problems")?;
+            let warnings = match warnings.len() {
+                0 => String::new(),
+                count => format!(", {}", counted(count, "warning")),
+            };
+            writeln!(out, "{pipelines}, {subscriptions}: no problems{warnings}")?;
         }
         return Ok(0);
     }
@@ -97,6 +102,7 @@ fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::references;
     use crate::config;
 
     fn check(text: &str, json: bool, refused: Option<Refused>) -> (u8, String, String) {
@@ -110,7 +116,9 @@ mod tests {
             loaded.problems.extend(step_problems(&pipeline.file, step, &refused));
         }
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = report(&loaded, json, &mut out, &mut err).unwrap();
+        let warnings: Vec<Problem> =
+            references::of_pipelines(&loaded.pipelines).into_iter().map(Problem::warning).collect();
+        let code = report(&loaded, &warnings, json, &mut out, &mut err).unwrap();
         let text =
             |bytes| String::from_utf8(bytes).unwrap().replace(&folder.path().display().to_string(), "DIR");
         (code, text(out), text(err))
@@ -125,6 +133,24 @@ mod tests {
         assert_eq!((code, out.as_str(), err.as_str()), (0, "1 pipeline, 1 subscription: no problems\n", ""));
         let (code, out, err) = check(GOOD, true, None);
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+    }
+
+    #[test]
+    fn what_is_not_there_for_a_reference_is_a_warning_at_its_line() {
+        let text = GOOD.replace(
+            "url = \"https://example.com\"\n",
+            "url = \"https://example.com\"\nsign = [\n  { file = \"none.secret\" },\n]\n",
+        );
+        let (code, out, err) = check(&text, false, None);
+        assert_eq!((code, out.as_str()), (0, "1 pipeline, 1 subscription: no problems, 1 warning\n"));
+        let expected = "warning[E060]: DIR/orders.toml:5: deliver.sign: file DIR/none.secret can't be read: entity not found; \
+                        once the file is mended it goes on by itself\n\
+                        hint: the engine needs it where it runs; --references makes this an error\n";
+        assert_eq!(err, expected);
+        let (code, out, err) = check(&text, true, None);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let warning: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&warning["severity"], &warning["key"]), (&"warning".into(), &"deliver.sign".into()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod patience;
 mod pipeline;
 mod progress;
 mod publish;
+mod references;
 mod reload;
 mod run;
 mod serving;

@@ -37,6 +37,8 @@ pub struct Subscription {
     pub steps: Vec<Step>,
     /// Where they go.
     pub target: Target,
+    /// Where the settings of the target stand that may refer to what stands elsewhere: `/url`, `/headers`, `/sign`.
+    pub target_places: Places,
     /// Most attempts of one engine at once.
     pub concurrency: usize,
     /// Most attempts of one engine over time.

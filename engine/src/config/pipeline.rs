@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checked::{Pipeline, Step, Subscription, Target};
+use super::checked::{Pipeline, Places, Step, Subscription, Target};
 use super::keys::{
     ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DENY, DISABLE_AFTER, FAILURES, FOR,
     FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
@@ -120,12 +120,13 @@ fn subscription(
     let target = target(table, source, retry.as_ref());
     let filter = filter::Settings { types: types?, matches: matches? };
     let circuit = table.one(&PIPELINE, &CIRCUIT_TABLE).and_then(|table| circuit(&table));
-    let Sending { target, concurrency, rate } = target?;
+    let Sending { target, places, concurrency, rate } = target?;
     Some(Subscription {
         name: name?,
         filter,
         steps: steps?,
         target,
+        target_places: places,
         concurrency,
         rate,
         circuit: circuit?,
@@ -173,6 +174,7 @@ fn step(table: &Table<'_>) -> Option<Step> {
 /// Where events go, and how many at once.
 struct Sending {
     target: Target,
+    places: Places,
     concurrency: usize,
     rate: Option<Rate>,
 }
@@ -219,7 +221,11 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
         retry_after_max: retry.after_max,
         reach: egress::Policy { allow: allow?, deny: deny? },
     });
-    Some(Sending { target, concurrency: to_usize(concurrency?), rate: rate? })
+    let about: [&dyn About; 3] = [&URL, &HEADERS, &SIGN];
+    let place =
+        |about: &dyn About| Some((format!("/{}", about.key()), table.file.place(&table.given(about)?)));
+    let places = Places(about.into_iter().filter_map(place).collect());
+    Some(Sending { target, places, concurrency: to_usize(concurrency?), rate: rate? })
 }
 
 /// `rate` with its `burst`.
@@ -272,7 +278,8 @@ fn publish(table: &Table<'_>, source: Option<&source::Settings>) -> Option<Sendi
     }
     source.is_none_or(|source| no_loop(&table.context(SUBJECT.key()), &at, &subject, source)).then_some(())?;
     let settings = publish::Settings { subject, timeout: timeout? };
-    Some(Sending { target: Target::Publish(settings), concurrency: to_usize(concurrency?), rate: None })
+    let (target, places) = (Target::Publish(settings), Places::default());
+    Some(Sending { target, places, concurrency: to_usize(concurrency?), rate: None })
 }
 
 /// Whether the source leaves the subject alone. What a stream of the user's holds as a whole isn't known here.

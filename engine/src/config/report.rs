@@ -113,6 +113,8 @@ codes! {
         "The registry has no module of that name, or none of its versions fits the reference. A yanked version fits only where it is named exactly.";
     SettingsSchema = "E059", "Settings that the module's schema refuses",
         "The module's metadata has a JSON Schema of its settings, which is asked before the module itself. `hookmill module test` shows what a module says about itself.";
+    ReferenceUnusable = "E060", "A reference without a usable value",
+        "A secret, URL or header value that stands elsewhere is not there, can't be read, or is not what it should be, where `hookmill check` runs. A warning, since an engine may run elsewhere; an error with `--references`. An engine says the same, and lets the lane rest as `misconfigured` until it is mended.";
     NoPipeline = "E070", "Tests without their pipeline",
         "`orders.test.toml` holds the tests of `orders.toml`, which stands in the same folder.";
     BadEvent = "E071", "Not an event that can be published",
@@ -194,13 +196,42 @@ pub struct Problem {
     pub message: String,
     /// How to mend it.
     pub hint: String,
+    /// How much it matters. Left out of JSON where it is an error.
+    #[serde(skip_serializing_if = "Severity::is_error")]
+    pub severity: Severity,
+}
+
+/// How much a problem matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing can be run like this.
+    #[default]
+    Error,
+    /// It can be run, and may be right elsewhere.
+    Warning,
+}
+
+impl Severity {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    fn is_error(&self) -> bool {
+        *self == Self::Error
+    }
 }
 
 impl Problem {
     /// A problem of a file as a whole.
     pub fn new(code: Code, file: impl Into<String>, message: impl Into<String>) -> Self {
         let (file, message) = (file.into(), message.into());
-        Self { code, file, line: 0, column: 0, key: String::new(), message, hint: String::new() }
+        let (key, hint, severity) = (String::new(), String::new(), Severity::Error);
+        Self { code, file, line: 0, column: 0, key, message, hint, severity }
+    }
+
+    /// Says that it is none for everybody.
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
     }
 
     /// Says where.
@@ -228,7 +259,11 @@ impl Problem {
 impl fmt::Display for Problem {
     /// `error[E021]: pipelines/orders.toml:14: deliver.timeout is "0s"`, and the hint on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: {}", self.code, self.file)?;
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}[{}]: {}", self.code, self.file)?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }

@@ -61,6 +61,11 @@ impl Proxy {
         let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port().unwrap_or(80));
         Ok(Self { host, port, credentials: None })
     }
+
+    /// Reads the credentials, to say what is wrong with them.
+    pub fn check_credentials(&self) -> Result<(), CredentialsError> {
+        Gate::new(self).map(drop)
+    }
 }
 
 /// Why the credentials for the proxy can't be used.

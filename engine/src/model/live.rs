@@ -169,22 +169,34 @@ impl<T: Clone, E: Clone> Live<T, E> {
 /// What looks at some references have found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Findings {
-    /// References without a value, a text each.
-    pub wrong: Vec<String>,
-    /// References whose last good value serves on, a text each.
-    pub served_on: Vec<String>,
+    /// References without a value.
+    pub wrong: Vec<Finding>,
+    /// References whose last good value serves on.
+    pub served_on: Vec<Finding>,
+}
+
+/// What is wrong with one of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The setting, such as `sign` or the name of a header.
+    pub setting: String,
+    /// Setting, reference, what is wrong and how it is mended; never the value.
+    pub text: String,
 }
 
 impl Findings {
     /// Looks at the reference of the setting `what`.
     pub fn look_at<T: Clone, E: Clone + Display>(&mut self, what: &str, live: &Live<T, E>, now: Timestamp) {
+        let finding = |error| Finding { setting: what.to_owned(), text: live.says(what, &error) };
         match live.get(now) {
-            Ok(_) => {
-                let error = live.serves_on_after(now);
-                self.served_on.extend(error.map(|error| live.says(what, &error)));
-            }
-            Err(error) => self.wrong.push(live.says(what, &error)),
+            Ok(_) => self.served_on.extend(live.serves_on_after(now).map(finding)),
+            Err(error) => self.wrong.push(finding(error)),
         }
+    }
+
+    /// The texts as one.
+    pub fn joined(findings: &[Finding]) -> String {
+        findings.iter().map(|finding| finding.text.as_str()).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -18,7 +18,7 @@ pub mod verdict;
 pub use access::{NamePattern, NamePatternError, Scope, Token};
 pub use event::{Data, Event, EventError, EventParts, Value};
 pub use fault::{Again, Code, Fault, Reason, Stage, Whose};
-pub use live::{Findings, Live, LiveError};
+pub use live::{Finding, Findings, Live, LiveError};
 pub use module::{Digest, Reference, ReferenceError, Version, VersionRange};
 pub use name::{Name, NameError};
 pub use open_files::is_out_of_files;

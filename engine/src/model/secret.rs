@@ -85,9 +85,8 @@ impl fmt::Debug for SecretRef {
 /// Reads a small regular file. A pipe would block the caller, and be empty at the second read.
 fn read(path: &Path) -> Result<String, SecretError> {
     let failed = |kind| SecretError::File(path.to_owned(), kind);
-    let io = |error: io::Error| match is_out_of_files(&error) {
-        true => SecretError::OutOfFiles(path.to_owned()),
-        false => failed(error.kind()),
+    let io = |error: io::Error| {
+        if is_out_of_files(&error) { SecretError::OutOfFiles(path.to_owned()) } else { failed(error.kind()) }
     };
     if !std::fs::metadata(path).map_err(io)?.is_file() {
         return Err(failed(ErrorKind::InvalidInput));

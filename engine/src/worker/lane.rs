@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use metrics::Counter;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::counters::Counters;
 use crate::lane::Pace;
 use crate::lane::circuit::{Change, Circuit, CircuitState};
 use crate::model::Timestamp;
 use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::pipeline::{Pipeline, Subscription};
-use crate::telemetry::metrics as names;
 
 /// A subscription with what the engine keeps in memory about it. All but the subscription itself is shared with the lane
 /// of the same name in the engine that takes over when the files are loaded again.
@@ -44,22 +43,28 @@ struct State {
     record: LaneMode,
     /// A task of a format that this engine can't read lies in it.
     unreadable: bool,
-    /// Which references of its subscription have no usable value, as this engine sees them.
-    misconfigured: Option<String>,
-    /// The engine that has said so of it in the registry.
-    misconfigured_by: Option<String>,
-    /// References of which the last good value serves on.
-    served_on: bool,
+    references: References,
     /// The process could not connect for want of file descriptors: until the next look.
     out_of_files: bool,
     last_error: Option<String>,
+}
+
+/// How the references of its subscription stand.
+#[derive(Default)]
+struct References {
+    /// Which of them have no usable value, as this engine sees them.
+    wrong: Option<String>,
+    /// The engine that says in the registry that it has none for some.
+    said_wrong_by: Option<String>,
+    /// Whether the last good value of one serves on.
+    served_on: bool,
 }
 
 impl State {
     /// Whether nothing is attempted until somebody resumes the lane, or mends what it needs.
     fn rests(&self) -> bool {
         self.unreadable
-            || self.misconfigured.is_some()
+            || self.references.wrong.is_some()
             || matches!(self.record, LaneMode::Paused | LaneMode::Disabled)
     }
 }
@@ -132,48 +137,6 @@ fn resize(permits: &Arc<Semaphore>, from: usize, to: usize) -> Option<Shrinking>
     }))
 }
 
-/// Counter handles, looked up once.
-pub struct Counters {
-    /// Ends.
-    pub delivered: Counter,
-    /// Ends.
-    pub filtered: Counter,
-    /// Ends.
-    pub dead_lettered: Counter,
-    /// Attempts that delivered.
-    pub attempts_ok: Counter,
-    /// Attempts that failed.
-    pub attempts_failed: Counter,
-    /// Length of attempts, in seconds.
-    pub duration: metrics::Histogram,
-    /// Age of delivered events, in seconds.
-    pub age: metrics::Histogram,
-}
-
-impl Counters {
-    fn new(pipeline: &str, subscription: &str) -> Self {
-        let labels = |key: &'static str, value: &'static str| {
-            [
-                ("pipeline", pipeline.to_owned()),
-                ("subscription", subscription.to_owned()),
-                (key, value.to_owned()),
-            ]
-        };
-        let end = |outcome| metrics::counter!(names::DELIVERIES, &labels("outcome", outcome));
-        let attempt = |result| metrics::counter!(names::DELIVERY_ATTEMPTS, &labels("result", result));
-        let both = [("pipeline", pipeline.to_owned()), ("subscription", subscription.to_owned())];
-        Self {
-            duration: metrics::histogram!(names::DELIVERY_DURATION, &both),
-            age: metrics::histogram!(names::EVENT_AGE, &both),
-            delivered: end("delivered"),
-            filtered: end("filtered"),
-            dead_lettered: end("dead_lettered"),
-            attempts_ok: attempt("ok"),
-            attempts_failed: attempt("failed"),
-        }
-    }
-}
-
 impl Lane {
     /// A lane that is empty, as far as we know.
     pub fn new(pipeline: Arc<Pipeline>, subscription: Arc<Subscription>) -> Self {
@@ -192,9 +155,7 @@ impl Lane {
                 circuit: Circuit::new(subscription.circuit),
                 record: LaneMode::Active,
                 unreadable: false,
-                misconfigured: None,
-                misconfigured_by: None,
-                served_on: false,
+                references: References::default(),
                 out_of_files: false,
                 last_error: None,
             })),
@@ -423,7 +384,8 @@ impl Lane {
         }
         state.record = mode;
         let misconfigured = record.filter(|record| record.state == LaneMode::Misconfigured);
-        state.misconfigured_by = misconfigured.map(|record| record.engine.clone().unwrap_or_default());
+        state.references.said_wrong_by =
+            misconfigured.map(|record| record.engine.clone().unwrap_or_default());
         drop(state);
         self.changed.notify_waiters();
     }
@@ -448,13 +410,13 @@ impl Lane {
     /// pause, what the circuit has seen before counts no longer, so that the time in between expires nothing.
     pub fn set_misconfigured(&self, why: Option<String>) -> bool {
         let mut state = self.state();
-        if state.misconfigured == why {
+        if state.references.wrong == why {
             return false;
         }
-        if state.misconfigured.is_none() {
+        if state.references.wrong.is_none() {
             state.circuit.reset();
         }
-        state.misconfigured = why;
+        state.references.wrong = why;
         drop(state);
         self.changed.notify_waiters();
         true
@@ -462,13 +424,13 @@ impl Lane {
 
     /// What was set last.
     pub fn misconfigured(&self) -> Option<String> {
-        self.state().misconfigured.clone()
+        self.state().references.wrong.clone()
     }
 
     /// What the registry says of it that this engine doesn't, or the other way round.
     pub fn differs(&self) -> Option<Differs> {
         let state = self.state();
-        match (&state.misconfigured, state.record, &state.misconfigured_by) {
+        match (&state.references.wrong, state.record, &state.references.said_wrong_by) {
             (Some(_), LaneMode::Active | LaneMode::Open, _) => Some(Differs::Unsaid),
             (None, LaneMode::Misconfigured, Some(engine)) => Some(Differs::SaidBy(engine.clone())),
             _ => None,
@@ -477,7 +439,7 @@ impl Lane {
 
     /// Whether last good values serve on. True if that is news.
     pub fn set_served_on(&self, served_on: bool) -> bool {
-        std::mem::replace(&mut self.state().served_on, served_on) != served_on
+        std::mem::replace(&mut self.state().references.served_on, served_on) != served_on
     }
 
     /// The process had no file descriptor left to connect with: nothing is attempted until the next look. True if that is news.
@@ -492,13 +454,13 @@ impl Lane {
     /// Whether it rests only until the next look finds it mended.
     pub fn waits_for_mending(&self) -> bool {
         let state = self.state();
-        state.misconfigured.is_some() || state.out_of_files
+        state.references.wrong.is_some() || state.out_of_files
     }
 
     /// Whether this engine, or by the registry another one, has no values for its references.
     pub fn is_misconfigured(&self) -> bool {
         let state = self.state();
-        state.misconfigured.is_some() || state.record == LaneMode::Misconfigured
+        state.references.wrong.is_some() || state.record == LaneMode::Misconfigured
     }
 
     /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured.
@@ -508,7 +470,7 @@ impl Lane {
             (LaneMode::Disabled, _, _) => 4,
             (LaneMode::Paused, _, _) => 3,
             _ if state.unreadable => super::unreadable::GAUGE,
-            _ if state.misconfigured.is_some() => super::misconfigured::GAUGE,
+            _ if state.references.wrong.is_some() => super::misconfigured::GAUGE,
             (_, true, _) => 2,
             (_, false, true) => 1,
             (_, false, false) => 0,

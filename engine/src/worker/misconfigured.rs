@@ -79,13 +79,13 @@ impl Engine {
             lane.set_out_of_files(false);
             let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
             if lane.set_served_on(!served_on.is_empty()) && !served_on.is_empty() {
-                let why = served_on.join("; ");
+                let why = Findings::joined(&served_on);
                 tracing::warn!(
                     %pipeline, %subscription, why,
                     "a reference has no usable value, the last good one serves on for ten minutes"
                 );
             }
-            let why = (!wrong.is_empty()).then(|| cut(wrong.join("; ")));
+            let why = (!wrong.is_empty()).then(|| cut(Findings::joined(&wrong)));
             let news = lane.set_misconfigured(why.clone());
             match why {
                 Some(why) if news || again => tracing::error!(
@@ -93,7 +93,7 @@ impl Engine {
                     "lane misconfigured: a reference has no usable value, tasks wait in the lane until it is mended"
                 ),
                 None if news => {
-                    tracing::info!(%pipeline, %subscription, "lane goes on, its references are mended")
+                    tracing::info!(%pipeline, %subscription, "lane goes on, its references are mended");
                 }
                 Some(_) | None => {}
             }

@@ -6,6 +6,7 @@
 mod again;
 mod answered;
 mod attempt;
+mod counters;
 mod drain;
 mod gate;
 mod health;

@@ -285,13 +285,13 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
         ),
         (
             header("authorization", missing()),
-            "authorization: environment variable HOOKMILL_TEST_NOT_SET is not set",
+            "headers.authorization: environment variable HOOKMILL_TEST_NOT_SET is not set",
         ),
-        (header("authorization", broken()), "authorization (file "),
+        (header("authorization", broken()), "headers.authorization (file "),
         (header("webhook-id", SecretRef::Plain("x".into())), "webhook-id is set by the engine"),
         (
             header("x-a", SecretRef::Plain("a\r\nb: secret".into())),
-            "x-a: the value has a character at byte 1",
+            "headers.x-a: the value has a character at byte 1",
         ),
         (
             Settings { sign: vec![missing()], ..base() },
@@ -307,7 +307,7 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
         let fault = send(&endpoint).await.unwrap_err();
         assert_eq!((fault.code, fault.whose, fault.again), (Code::Config, Whose::Operator, Again::Held));
         let Findings { wrong, served_on } = endpoint.look_at_references(NOW);
-        assert_eq!((&wrong[..], served_on.len()), (&[fault.detail.clone()][..], 0));
+        assert_eq!((Findings::joined(&wrong), served_on.len()), (fault.detail.clone(), 0));
         assert!(fault.detail.starts_with(starts), "{fault}");
         for part in ["sec\u{7}", "secret@", "tok"] {
             assert!(!fault.detail.contains(part), "{fault}");
