@@ -249,6 +249,8 @@ impl From<hyper::Error> for ProxyFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -267,6 +269,31 @@ mod tests {
         assert_eq!(Proxy::parse("http://a:b@proxy.example"), Err(UrlError::UserInfo.into()));
         assert_eq!(Proxy::parse("socks5://proxy.example"), Err(UrlError::Scheme("socks5".into()).into()));
         assert!(matches!(Proxy::parse("proxy.example:3128"), Err(ProxyError::Url(_))));
+    }
+
+    #[test]
+    fn credentials_are_read_anew_and_the_last_good_ones_serve_on_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "open sesame\n").unwrap();
+        let file = SecretRef::File { path: path.clone(), prefix: String::new() };
+        let credentials = Some((SecretRef::Plain("Aladdin".to_owned()), file));
+        let gate =
+            Gate::new(&Proxy { credentials, ..Proxy::parse("http://proxy.example").unwrap() }).unwrap();
+        let at = |minutes: u64| Timestamp::now().plus(Duration::from_mins(minutes));
+        let basic = |now| gate.credentials.as_ref().unwrap().basic(now);
+        assert_eq!(basic(at(1)).unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        std::fs::write(&path, "other").unwrap();
+        assert_eq!(basic(at(2)).unwrap(), "Basic QWxhZGRpbjpvdGhlcg==");
+        std::fs::remove_file(&path).unwrap();
+        let look = |now| {
+            let mut findings = Findings::default();
+            gate.look_at_references(now, &mut findings);
+            (findings.wrong.len(), findings.served_on.len())
+        };
+        assert_eq!((basic(at(3)).unwrap().to_str().is_ok(), look(at(3))), (true, (0, 1)));
+        assert!(matches!(basic(at(14)), Err(CredentialsError::Missing(_))));
+        assert_eq!(look(at(14)), (1, 0));
     }
 
     #[test]

@@ -190,7 +190,104 @@ fn cut(mut why: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+
+    use super::super::lane::{Entry, Plan};
     use super::*;
+    use crate::deliver::publish::{Message, Outlet, Publisher, Settings};
+    use crate::filter::Filter;
+    use crate::lane::circuit;
+    use crate::lane::retry::{Jitter, Policy};
+    use crate::model::SubjectTemplate;
+    use crate::nats::StoreError;
+    use crate::pipeline::{Pipeline, Subscription, SubscriptionParts, Target};
+    use crate::source::Start;
+    use crate::validate::Validator;
+
+    struct Nowhere;
+
+    impl Outlet for Nowhere {
+        fn publish(&self, _: Message) -> BoxFuture<'_, Result<(), StoreError>> {
+            unreachable!("nothing is attempted")
+        }
+    }
+
+    /// A lane whose circuit opens at the first failure.
+    fn lane() -> Lane {
+        let subject = SubjectTemplate::parse("out.all").unwrap();
+        let settings = Settings { subject, timeout: Duration::from_secs(1) };
+        let circuit =
+            circuit::Settings { failures: 1, failing_for: Duration::ZERO, ..circuit::Settings::default() };
+        let name = |text| Name::new(text).unwrap();
+        let subscription = Subscription::new(SubscriptionParts {
+            name: name("a"),
+            filter: Filter::new(crate::filter::Settings::default()),
+            steps: Vec::new(),
+            target: Target::Publish(Publisher::new(settings, Nowhere)),
+            retry: Policy { schedule: Vec::new(), jitter: Jitter::Share(0.0), max_age: None },
+            concurrency: 4,
+            rate: None,
+            circuit,
+            timeout: Duration::from_secs(1),
+        });
+        let source = crate::source::Settings {
+            stream: "S".into(),
+            subjects: Vec::new(),
+            start: Start::New,
+            max_in_flight: 1,
+        };
+        let validator = Validator::new(crate::validate::Settings::default());
+        let pipeline = Arc::new(Pipeline::new(name("p"), "r".into(), source, validator, vec![subscription]));
+        let subscription = pipeline.subscriptions()[0].clone();
+        Lane::new(pipeline, subscription)
+    }
+
+    const WHY: &str = "sign: environment variable X is not set";
+
+    #[test]
+    fn a_misconfigured_lane_rests_like_a_paused_one_and_the_time_expires_nothing() {
+        let (lane, now) = (lane(), Timestamp::from_unix_seconds(100));
+        assert!(lane.failed(now, now, "down"));
+        assert!(matches!(lane.plan(), Plan::Probe { .. }));
+        assert!(
+            lane.set_misconfigured(Some(WHY.to_owned())) && !lane.set_misconfigured(Some(WHY.to_owned()))
+        );
+        // With a plan to probe, what has waited for long would be dead-lettered first.
+        assert_eq!(
+            (lane.entry(), lane.plan(), lane.gauge(), lane.moves()),
+            (Entry::Store, Plan::Rest, GAUGE, false)
+        );
+        lane.set_record(None);
+        assert_eq!((lane.plan(), lane.differs()), (Plan::Rest, Some(Differs::Unsaid)), "it was resumed");
+        lane.set_record(Some(&LaneRecord::new(LaneMode::Paused, "by hand")));
+        assert_eq!((lane.gauge(), lane.differs()), (3, None));
+        assert!(lane.set_misconfigured(None));
+        assert_eq!(lane.plan(), Plan::Rest, "the pause stays");
+        lane.set_record(None);
+        assert!(matches!(lane.plan(), Plan::Drain(_)) && lane.entry() == Entry::Wait);
+    }
+
+    #[test]
+    fn what_another_engine_lacks_stops_only_that_one() {
+        let lane = lane();
+        let engine = Some("other".to_owned());
+        let record = LaneRecord { engine, ..LaneRecord::new(LaneMode::Misconfigured, WHY) };
+        lane.restore(&record, Timestamp::from_unix_seconds(100));
+        lane.set_record(Some(&record));
+        assert_eq!((lane.entry(), lane.gauge()), (Entry::Wait, 0));
+        assert_eq!(lane.differs(), Some(Differs::SaidBy("other".to_owned())));
+        // Its circuit says nothing meanwhile, so that the other engine's word stays.
+        assert!(lane.is_misconfigured());
+    }
+
+    #[test]
+    fn a_lane_without_descriptors_rests_and_is_not_taken_for_full() {
+        let lane = lane();
+        assert!(lane.set_out_of_files(true) && !lane.set_out_of_files(true));
+        assert_eq!((lane.entry(), lane.plan(), lane.moves()), (Entry::Store, Plan::Rest, true));
+        assert!(lane.waits_for_mending() && lane.set_out_of_files(false));
+        assert_eq!(lane.entry(), Entry::Wait);
+    }
 
     #[test]
     fn what_a_person_or_another_engine_has_said_stays() {
