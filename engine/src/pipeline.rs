@@ -6,6 +6,7 @@
 
 mod again;
 mod loader;
+mod references;
 mod step;
 
 use std::collections::HashMap;
@@ -524,6 +525,11 @@ pub fn failed(
 ) -> Next {
     let reason = match fault.again {
         Again::Never(reason) => reason,
+        Again::Held => {
+            let attempt = task.attempt.saturating_sub(1);
+            let first_attempt = task.first_attempt.filter(|_| attempt > 0);
+            return Next::Held(Task { attempt, first_attempt, ..task.with_fault(&fault) }, fault);
+        }
         Again::Later { after, exhausted } => {
             let now = moment.clock.now();
             match subscription.retry.next(

@@ -38,6 +38,7 @@ mod renaming;
 mod retries;
 mod rollout;
 mod scene;
+mod secrets;
 mod shutdown;
 mod slowness;
 mod source;

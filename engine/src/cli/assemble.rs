@@ -1,6 +1,6 @@
 //! From files to a running engine's parts; and `hookmill check`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
+use super::open_files::OpenFiles;
 use super::output::{self, chain};
 use super::steps::{self, Maker, Source, Strictness};
 use crate::config::checked::Egress;
@@ -20,6 +21,11 @@ use crate::nats::{Modules, Nats, Prefix};
 use crate::pipeline::{Pipeline, Step, Subscription, SubscriptionParts, Target};
 use crate::transform::Host;
 use crate::validate::Validator;
+
+/// The file of the process's settings, whether it is there or not.
+pub(crate) fn process_file(global: &Global) -> PathBuf {
+    global.config.clone().unwrap_or_else(|| PathBuf::from("hookmill.toml"))
+}
 
 /// The process's settings: the file, and what the command line says instead.
 pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
@@ -92,7 +98,8 @@ pub(crate) struct Prepared {
 /// Steps that are made at the same time.
 const STEPS_AT_ONCE: usize = 8;
 
-/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them. Reads the file of authorities.
+/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them, for as many connections as the
+/// process may have. Reads the file of authorities.
 pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<egress::Client>, Failure> {
     let Egress { policy, ca, system_roots, tls_min, proxy } = process.egress.clone();
     let of_file = |error: &dyn std::fmt::Display| {
@@ -104,6 +111,7 @@ pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<
         policy: policy.with(&egress::Policy { allow, deny: Vec::new() }),
         tls: egress::TlsSettings { ca: pem, system_roots, min: tls_min },
         proxy,
+        connections_max: Some(OpenFiles::raise().deliveries),
     };
     egress::Client::new(settings).map_err(|error| match &error {
         egress::ClientError::Proxy(_) => Failure::Usage(format!("[egress]: {}", chain(&error))),
@@ -237,9 +245,15 @@ pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failu
     let process = process(global)?;
     let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     let source = registry_for(&process, &loaded).await;
-    let Prepared { loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
-    let print = (&mut output::line, &mut output::say);
-    match super::check::report(&loaded, &loaded.warnings, global.json, print.0, print.1) {
+    let Prepared { mut loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
+    let mut found = super::references::of_pipelines(&loaded.pipelines);
+    found.extend(super::references::of_process(&process, &process_file(global)));
+    if args.references {
+        loaded.problems.extend(found);
+    } else {
+        loaded.warnings.extend(found.into_iter().map(Problem::warning));
+    }
+    match super::check::report(&loaded, global.json, &mut output::line, &mut output::say) {
         0 => Ok(()),
         code => Err(Failure::Said(code)),
     }

@@ -96,7 +96,7 @@ pub(crate) struct ProcessFile {
 impl ProcessFile {
     /// As it is now.
     pub(crate) fn of(global: &Global) -> Self {
-        let path = global.config.clone().unwrap_or_else(|| PathBuf::from("hookmill.toml"));
+        let path = assemble::process_file(global);
         let text = std::fs::read(&path).ok();
         Self { path, text }
     }

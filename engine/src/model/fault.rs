@@ -63,6 +63,8 @@ pub enum Code {
     Egress,
     /// A secret, URL or header reference has no usable value.
     Config,
+    /// The process has no connection, or no file descriptor, left to reach the endpoint with.
+    OutOfFiles,
     /// The lane is full while its endpoint is out of reach.
     LaneFull,
     /// A publish to a NATS subject failed.
@@ -96,6 +98,7 @@ impl Code {
             Self::Protocol => "protocol",
             Self::Egress => "egress",
             Self::Config => "config",
+            Self::OutOfFiles => "out_of_files",
             Self::LaneFull => "lane_full",
             Self::Publish => "publish",
             Self::Internal => "internal",
@@ -213,6 +216,18 @@ pub enum Again {
         /// The dead-letter reason once the schedule is used up.
         exhausted: Reason,
     },
+    /// Once it is mended what the event has no part in: the attempt was none, and the task rests in its lane as it was.
+    Held,
+}
+
+impl Again {
+    /// The reason of the dead letter, should it become one.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Never(reason) | Self::Later { exhausted: reason, .. } => reason,
+            Self::Held => Reason::Config,
+        }
+    }
 }
 
 /// One failure of one task.
@@ -250,6 +265,12 @@ impl Fault {
         detail: impl Into<String>,
     ) -> Self {
         let again = Again::Later { after: None, exhausted };
+        Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
+    }
+
+    /// A fault of the operator's or our own at a delivery that no event has a part in.
+    pub fn held(code: Code, whose: Whose, detail: impl Into<String>) -> Self {
+        let (stage, again) = (Stage::Deliver, Again::Held);
         Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
     }
 }

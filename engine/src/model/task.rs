@@ -398,6 +398,8 @@ pub enum Next {
     Wait(Task, Timestamp, Fault),
     /// It can't be delivered.
     DeadLetter(Task, Fault),
+    /// It rests in its lane, with the attempts that it had, until what it has no part in is mended.
+    Held(Task, Fault),
     /// It became several.
     Split(Vec<Task>),
 }

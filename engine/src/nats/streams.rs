@@ -79,7 +79,9 @@ impl StreamsError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Api { source, .. } => source.is_passing(),
-            Self::Overlap { .. } | Self::Bucket { .. } | Self::MaxPayload { .. } | Self::Unfit { .. } => false,
+            Self::Overlap { .. } | Self::Bucket { .. } | Self::MaxPayload { .. } | Self::Unfit { .. } => {
+                false
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
 pub const MODULE_SWAPS: &str = "hookmill_module_swaps_total";
 /// Tasks in a lane, `{pipeline,subscription}`.
 pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
-/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, `{pipeline,subscription}`.
+/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured, `{pipeline,subscription}`.
 pub const LANE_STATE: &str = "hookmill_lane_state";
 /// Messages held by this engine.
 pub const IN_FLIGHT: &str = "hookmill_in_flight";
@@ -83,7 +83,10 @@ fn describe() {
     describe_gauge!(CONFIG_INFO, "1 for the loaded file of a pipeline, 0 for earlier ones");
     describe_counter!(CONFIG_RELOADS, "times that the files were loaded again: ok, refused");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
-    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable");
+    describe_gauge!(
+        LANE_STATE,
+        "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured"
+    );
     describe_gauge!(IN_FLIGHT, "messages held by this engine");
     describe_gauge!(WAITING, "tasks that wait for their next attempt");
     describe_gauge!(DEAD_LETTERS_OLDEST, metrics::Unit::Seconds, "age of the oldest dead letter");

@@ -75,6 +75,7 @@ fn sign(fault: &Fault) -> Sign {
         | Code::StepsChanged
         | Code::Egress
         | Code::Config
+        | Code::OutOfFiles
         | Code::LaneFull => Sign::Neither,
     }
 }
@@ -122,7 +123,7 @@ impl Engine {
     }
 
     /// Stores a task in its lane and settles it; a full lane that moves is waited for, one that doesn't is not.
-    async fn store_in_lane(
+    pub(super) async fn store_in_lane(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
         mut task: Task,
@@ -162,7 +163,10 @@ impl Engine {
                     () = self.cut_off.cancelled() => return,
                 },
                 Put::Full => {
-                    let detail = "the lane is full and its endpoint is out of reach";
+                    let detail = match lane.misconfigured() {
+                        Some(why) => format!("the lane is full and stands still: {why}"),
+                        None => "the lane is full and its endpoint is out of reach".to_owned(),
+                    };
                     let (code, reason) = (Code::LaneFull, Reason::LaneFull);
                     let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
                     self.bury(lane, task, fault, ticket, lease).await;
@@ -240,6 +244,9 @@ impl Engine {
                 }
                 Next::DeadLetter(task, fault) => {
                     return Box::pin(self.bury(&lane, task, fault, ticket, lease)).await;
+                }
+                Next::Held(task, fault) => {
+                    return Box::pin(self.hold(&lane, task, &fault, ticket, lease)).await;
                 }
                 Next::Split(children) => {
                     drop(slot);
@@ -420,7 +427,7 @@ impl Engine {
         let sign = match next {
             Next::Delivered { .. } => Sign::Success,
             Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => sign(fault),
-            Next::Filtered(_) | Next::Onward(_) | Next::Split(_) => Sign::Neither,
+            Next::Filtered(_) | Next::Onward(_) | Next::Held(..) | Next::Split(_) => Sign::Neither,
         };
         match sign {
             Sign::Success => {

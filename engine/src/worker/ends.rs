@@ -85,10 +85,7 @@ impl Engine {
         lease: Option<u64>,
     ) {
         task.stores = ticket.stores();
-        let reason = match fault.again {
-            crate::model::Again::Never(reason) => reason,
-            crate::model::Again::Later { exhausted, .. } => exhausted,
-        };
+        let reason = fault.again.reason();
         match self.storing.dead_letter(&task, reason, &fault).await {
             Put::Stored(_) => {}
             Put::TooLarge => {

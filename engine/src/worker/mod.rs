@@ -6,6 +6,7 @@
 mod again;
 mod answered;
 mod attempt;
+mod counters;
 mod drain;
 mod ends;
 mod gate;
@@ -17,6 +18,7 @@ mod intake;
 mod interleavings;
 mod lane;
 mod loops;
+mod misconfigured;
 mod modules;
 mod overdue;
 mod revision;
@@ -231,6 +233,7 @@ impl Engine {
         for pipeline in &engine.pipelines {
             engine.put_into_force(pipeline).await?;
         }
+        engine.look_at_references().await;
         engine.keep_house();
         engine.begin(Left::new());
         Ok(engine)

@@ -164,7 +164,9 @@ fn onlooker(happened: mpsc::Sender<Happened>) -> Onlooker {
             // The receivers show these.
             Next::Delivered { status: Some(_) } => return,
             Next::Wait(_, _, fault) if fault.status.is_some() => return,
-            Next::Onward(_) | Next::Wait(..) | Next::DeadLetter(..) | Next::Split(_) => End::None,
+            Next::Onward(_) | Next::Wait(..) | Next::DeadLetter(..) | Next::Held(..) | Next::Split(_) => {
+                End::None
+            }
         };
         let subscription = seen.task.subscription.as_ref().map(ToString::to_string);
         let _ = happened.try_send(Happened::Ended { subscription, end, line: line(seen) });

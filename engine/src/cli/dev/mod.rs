@@ -152,6 +152,7 @@ fn line(seen: &Seen<'_>) -> String {
             let wait = due.since(Timestamp::now());
             format!("attempt {attempt}  failed: {fault}; again in {:.1} s", wait.as_secs_f64())
         }
+        Next::Held(_, fault) => format!("held: {fault}"),
         Next::DeadLetter(_, fault) if task.subscription.is_none() => format!("dead-lettered: {fault}"),
         Next::DeadLetter(_, fault) => format!("attempt {attempt}  dead-lettered: {fault}"),
         Next::Split(outputs) => format!("split into {}", outputs.len()),

@@ -6,9 +6,7 @@ use bytes::Bytes;
 
 use super::outlet::{Recorder, Sent};
 use crate::config::suite::{Mode, Test};
-use crate::model::{
-    Again, Clock, Event, Filtered, Name, Next, Reason, SourceMessage, SourceRef, Task, Timestamp,
-};
+use crate::model::{Clock, Event, Filtered, Name, Next, Reason, SourceMessage, SourceRef, Task, Timestamp};
 use crate::pipeline::{Admitted, Moment, Pipeline, Subscription};
 
 /// What nats-server takes by default, in bytes.
@@ -51,7 +49,7 @@ impl Stage {
         }
         let source = SourceRef { stream: self.pipeline.source.stream.clone(), sequence: 1, time: now };
         let (tasks, filtered, unjudged) = match self.pipeline.admit(message(test), &source, 0, MAX_PAYLOAD) {
-            Admitted::Refused(_, fault) => return Outcome::Rejected(reason(fault.again), fault.detail),
+            Admitted::Refused(_, fault) => return Outcome::Rejected(fault.again.reason(), fault.detail),
             Admitted::Tasks { tasks, filtered, unjudged, about: _ } => (tasks, filtered, unjudged),
         };
         let none = self.pipeline.subscriptions().iter().map(|sub| (sub.name.clone(), Vec::new()));
@@ -60,7 +58,7 @@ impl Stage {
             ends.insert(name, vec![Ended::Filtered(why(Filtered::Filter))]);
         }
         for (task, fault) in unjudged {
-            let end = Ended::DeadLettered { reason: reason(fault.again), error: fault.detail };
+            let end = Ended::DeadLettered { reason: fault.again.reason(), error: fault.detail };
             ends.extend(task.subscription.map(|name| (name, vec![end])));
         }
         for task in tasks {
@@ -89,8 +87,9 @@ impl Stage {
                     self.clock.set(at);
                     left.push(task);
                 }
-                Next::DeadLetter(_, fault) => {
-                    ends.push(Ended::DeadLettered { reason: reason(fault.again), error: fault.detail });
+                // Nothing is held where placeholders stand for what stands elsewhere.
+                Next::DeadLetter(_, fault) | Next::Held(_, fault) => {
+                    ends.push(Ended::DeadLettered { reason: fault.again.reason(), error: fault.detail });
                 }
                 // The first output is on top.
                 Next::Split(children) => left.extend(children.into_iter().rev()),
@@ -124,11 +123,5 @@ fn why(filtered: Filtered) -> String {
         Filtered::Filter => "match".to_owned(),
         Filtered::EmptySplit => "empty split".to_owned(),
         Filtered::Dropped(why) | Filtered::OnError(why) => why,
-    }
-}
-
-fn reason(again: Again) -> Reason {
-    match again {
-        Again::Never(reason) | Again::Later { exhausted: reason, .. } => reason,
     }
 }
