@@ -17,8 +17,9 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: ## fetch the Python clients of the tests, and what builds guests in other languages
+peers: ## fetch the Python and JavaScript clients of the tests, and what builds guests in other languages
 	@scripts/python-peers.sh
+	@scripts/node-peers.sh
 	@scripts/guest-tools.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/

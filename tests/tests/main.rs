@@ -30,6 +30,7 @@ mod login;
 mod loops;
 mod mill;
 mod owner;
+mod overtaken;
 mod pace;
 mod publish_target;
 mod registry;

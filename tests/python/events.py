@@ -1,0 +1,59 @@
+"""Publishes each event of tests/data/foreign-events.json with nats-py and the CloudEvents SDK: structured, structured
+without headers, and binary, each with an ack. Prints how many were acknowledged, as one JSON object.
+"""
+
+import asyncio
+import base64
+import datetime
+import json
+import sys
+
+import nats
+from cloudevents.core.bindings import http
+from cloudevents.core.v1.event import CloudEvent
+
+
+def data_of(case: dict):
+    if "base64" in case:
+        return base64.b64decode(case["base64"])
+    return case.get("json", case.get("text"))
+
+
+def event(mode: str, case: dict) -> CloudEvent:
+    attributes = {
+        "id": f"python-{mode}-{case['kind']}",
+        "source": "/shop/foreign",
+        "type": "com.shop.order.created",
+        "subject": "Straße 1, 100 %",
+        "time": datetime.datetime(2026, 11, 24, 3, tzinfo=datetime.timezone.utc),
+        "dataschema": "https://example.com/schema",
+        "region": "eu",
+        "count": 5,
+        "urgent": True,
+        "link": "https://example.com/a?b=c",
+        "blob": "AAEC",
+    }
+    if "datacontenttype" in case:
+        attributes["datacontenttype"] = case["datacontenttype"]
+    return CloudEvent(attributes, data_of(case))
+
+
+async def main(url: str, subject: str, path: str) -> None:
+    client = await nats.connect(url)
+    jetstream = client.jetstream()
+    acknowledged = 0
+    with open(path, encoding="utf-8") as file:
+        cases = json.load(file)
+    for case in cases:
+        structured = http.to_structured_event(event("structured", case))
+        bare = http.to_structured_event(event("bare", case))
+        binary = http.to_binary_event(event("binary", case))
+        for message, headers in ((structured, structured.headers), (bare, None), (binary, binary.headers)):
+            await jetstream.publish(subject, message.body or b"", headers=headers)
+            acknowledged += 1
+    await client.close()
+    print(json.dumps({"acknowledged": acknowledged}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
