@@ -129,6 +129,7 @@ fn task() -> Task {
         path,
         steps: "0011223344556677".into(),
         generation: 0,
+        stores: 0,
         attempt: 1,
         first_attempt: Some(Timestamp::from_unix_seconds(10)),
         left: None,

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
+use hookmill::telemetry::output;
 use hookmill_tests::process::{Process, bound_command};
 use hookmill_tests::{NatsServer, PipelineFolder, events};
 use tempfile::NamedTempFile;
@@ -107,10 +108,10 @@ impl Arena {
         };
         let stored = self.stored().await;
         if stored > self.stored {
-            eprintln!(
+            output::say(format_args!(
                 "{} tasks did not go the direct way, they waited in a lane or for a retry",
                 stored - self.stored
-            );
+            ));
         }
         self.stored = stored;
         figure

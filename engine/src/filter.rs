@@ -1,7 +1,7 @@
 //! Which events a subscription wants.
 
-use crate::model::TypePatterns;
-use crate::model::event::Reading;
+use crate::model::event::{NoDocument, Reading};
+use crate::model::{Code, Fault, Reason, Stage, TypePatterns, Whose};
 use crate::schema::Schema;
 
 /// What a subscription says about the events it wants.
@@ -35,11 +35,16 @@ impl Filter {
         self.settings.types.matches(ty)
     }
 
-    /// Whether an event of a wanted type fulfils `match`; one that doesn't is *filtered*.
-    pub fn matches(&self, data: &Reading<'_>) -> bool {
-        match &self.settings.matches {
-            None => true,
-            Some(schema) => data.document().is_ok_and(|data| schema.accepts(data)),
+    /// Whether an event of a wanted type fulfils `match`; one that doesn't is *filtered*. What can't be judged is no "no".
+    pub fn matches(&self, data: &Reading<'_>) -> Result<bool, Fault> {
+        let Some(schema) = &self.settings.matches else { return Ok(true) };
+        match data.document() {
+            Ok(data) => Ok(schema.accepts(data)),
+            Err(NoDocument::NotJson(_)) => Ok(false),
+            Err(NoDocument::Unreadable(why)) => {
+                let detail = format!("match can't judge the event: {why}");
+                Err(Fault::never(Stage::Validate, Code::Unjudged, Whose::Publisher, Reason::Schema, detail))
+            }
         }
     }
 }
@@ -49,7 +54,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Event;
+    use crate::model::{Again, Event};
 
     fn filter(schema: Option<&serde_json::Value>) -> Filter {
         let matches = schema.map(|schema| Schema::from_value(schema, "match").unwrap());
@@ -62,7 +67,7 @@ mod tests {
     }
 
     fn matches(filter: &Filter, event: &Event) -> bool {
-        filter.matches(&Reading::new(event))
+        filter.matches(&Reading::new(event)).unwrap()
     }
 
     #[test]
@@ -80,5 +85,17 @@ mod tests {
         assert!(!matches(&filter, &event(r#","data":{}"#)));
         assert!(!matches(&filter, &event("")));
         assert!(!matches(&filter, &event(r#","datacontenttype":"text/plain","data":"x""#)));
+    }
+
+    #[test]
+    fn what_match_cant_judge_is_no_no() {
+        let filter = filter(Some(&json!({"type": "object"})));
+        let deep = format!(",\"data\":{}1{}", "[".repeat(200), "]".repeat(200));
+        for data in [r#","data":"\ud800""#, r#","data":{"a":1e400}"#, &deep] {
+            let fault = filter.matches(&Reading::new(&event(data))).unwrap_err();
+            assert_eq!((fault.code, fault.again), (Code::Unjudged, Again::Never(Reason::Schema)), "{data}");
+            assert!(!fault.detail.contains("1e400"), "{}", fault.detail);
+        }
+        assert!(matches(&self::filter(None), &event(&deep)), "without `match` nothing has to be judged");
     }
 }

@@ -6,6 +6,7 @@
 
 mod again;
 mod loader;
+mod references;
 mod step;
 
 use std::collections::HashMap;
@@ -178,6 +179,8 @@ pub enum Admitted {
         tasks: Vec<Task>,
         /// Subscriptions whose `match` said no.
         filtered: Vec<Name>,
+        /// Tasks of subscriptions whose `match` can't judge the event, and why.
+        unjudged: Vec<(Task, Fault)>,
         /// The event, for onlookers.
         about: Arc<EventRef>,
     },
@@ -192,6 +195,8 @@ pub struct Moment<'c> {
     pub clock: &'c Clock,
     /// An even random number in `0..1`, for jitter.
     pub draw: f64,
+    /// Largest event that surely fits into a stored task, in bytes.
+    pub room: usize,
 }
 
 impl Pipeline {
@@ -251,7 +256,10 @@ impl Pipeline {
             );
             let fault =
                 Fault::never(Stage::Source, Code::TooLarge, Whose::Publisher, Reason::TooLarge, detail);
-            return self.refuse(message, source, generation, Arc::default(), fault);
+            // Whose it is can be told all the same: it is no larger than what the server takes.
+            let event = Event::parse(&message.headers, &message.body);
+            let about = event.map_or_else(|_| Arc::default(), |event| Arc::new(EventRef::of(&event)));
+            return self.refuse(message, source, generation, about, fault);
         }
         let event = match Event::parse(&message.headers, &message.body) {
             Ok(event) => event,
@@ -270,16 +278,17 @@ impl Pipeline {
         }
         let traceparent = traceparent(&event, &message);
         let fits = Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() });
-        let mut filtered = Vec::new();
+        let (mut filtered, mut unjudged) = (Vec::new(), Vec::new());
         let mut tasks = Vec::new();
         for subscription in self.subscriptions.iter().filter(|sub| sub.filter.wants_type(&event.ty)) {
-            if !subscription.filter.matches(&data) {
+            let wanted = subscription.filter.matches(&data);
+            if wanted == Ok(false) {
                 filtered.push(subscription.name.clone());
                 continue;
             }
             let path = SplitPath::root();
             let token = subscription.name.as_str();
-            tasks.push(Task {
+            let task = Task {
                 pipeline: self.name.clone(),
                 subscription: Some(subscription.name.clone()),
                 work: Work::Step(0, event.clone()),
@@ -290,6 +299,7 @@ impl Pipeline {
                 path,
                 steps: subscription.steps_hash.clone(),
                 generation,
+                stores: 0,
                 attempt: 0,
                 first_attempt: None,
                 left: None,
@@ -299,9 +309,13 @@ impl Pipeline {
                 traceparent: traceparent.clone(),
                 last: None,
                 fits: Some(fits.clone()),
-            });
+            };
+            match wanted {
+                Ok(_) => tasks.push(task),
+                Err(fault) => unjudged.push((task, fault)),
+            }
         }
-        Admitted::Tasks { tasks, filtered, about }
+        Admitted::Tasks { tasks, filtered, unjudged, about }
     }
 
     fn refuse(
@@ -336,6 +350,7 @@ impl Pipeline {
             path,
             steps: "".into(),
             generation,
+            stores: 0,
             attempt: 0,
             first_attempt: None,
             left: None,
@@ -382,6 +397,9 @@ impl Pipeline {
                     Target::Webhook(endpoint) => endpoint.render(&event, &task.http),
                     Target::Publish(publisher) => publisher.render(&event),
                 };
+                if finished.bytes() > moment.room {
+                    keep_what_fits(&mut task, at, &event, moment.room);
+                }
                 task.work = Work::Deliver(Arc::new(finished));
                 continue;
             };
@@ -393,7 +411,14 @@ impl Pipeline {
             measure(self, subscription, at, moment.clock.now().since(began), &applied);
             match applied {
                 Ok(Verdict::Keep) => task.work = Work::Step(at + 1, event),
-                Ok(Verdict::Replace(output)) => follow(&mut task, at, output),
+                Ok(Verdict::Replace(output)) => {
+                    // Before a split of its own path it could not go on from here: it would be split once more.
+                    let own = splits_passed == task.path.indices().len();
+                    if own && output.event.stored_bytes_max() > moment.room {
+                        keep_what_fits(&mut task, at, &event, moment.room);
+                    }
+                    follow(&mut task, at, output);
+                }
                 Ok(Verdict::Drop(why)) => return Next::Filtered(Filtered::Dropped(why)),
                 Ok(Verdict::Split(outputs)) => {
                     let Some(index) = task.path.indices().get(splits_passed).copied() else {
@@ -432,6 +457,13 @@ fn measure(
     }
 }
 
+/// Before an event grows beyond what can be stored: remembers the point where it still could be, if it can.
+fn keep_what_fits(task: &mut Task, step: u16, event: &Arc<Event>, room: usize) {
+    if event.stored_bytes_max() <= room {
+        task.fits = Some(Arc::new(Fits { step, event: event.clone(), http: task.http.clone() }));
+    }
+}
+
 /// Goes on behind step `at` with what the step made of the event.
 fn follow(task: &mut Task, at: u16, output: Output) {
     for (name, value) in output.headers {
@@ -464,6 +496,8 @@ fn split(task: &Task, at: u16, outputs: Vec<Output>) -> Next {
             delivery_id: task.delivery_id.child(index),
             path,
             fits: fits.clone(),
+            // A task of its own: what it came from counts its own stores.
+            stores: 0,
             attempt: 0,
             first_attempt: None,
             ..task.clone()
@@ -491,6 +525,11 @@ pub fn failed(
 ) -> Next {
     let reason = match fault.again {
         Again::Never(reason) => reason,
+        Again::Held => {
+            let attempt = task.attempt.saturating_sub(1);
+            let first_attempt = task.first_attempt.filter(|_| attempt > 0);
+            return Next::Held(Task { attempt, first_attempt, ..task.with_fault(&fault) }, fault);
+        }
         Again::Later { after, exhausted } => {
             let now = moment.clock.now();
             match subscription.retry.next(

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use self::instance::Documents;
 use crate::model::event::Document;
+use crate::model::text::without_byte_order_mark;
 
 /// Most files that one schema may refer to, directly or through others.
 pub const FILES_MAX: usize = 64;
@@ -417,7 +418,7 @@ impl State {
             return Err(Refused::TooLarge(label));
         }
         let text = std::fs::read_to_string(&real).map_err(unreadable)?;
-        let value = parse(&text, &label).map_err(Refused::Content)?;
+        let value = parse(without_byte_order_mark(&text), &label).map_err(Refused::Content)?;
         // The crate checks the first schema against its meta-schema, but not those it refers to.
         jsonschema::meta::validate(&value).map_err(|error| {
             let pointer = error.instance_path().to_string();

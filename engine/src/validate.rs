@@ -3,7 +3,7 @@
 //! The first rule whose types match covers an event; where none does, the schema whose `$id` is the event's
 //! `dataschema`. What no schema covers is accepted or rejected as the pipeline says.
 
-use crate::model::event::{Document, Reading};
+use crate::model::event::{Document, NoDocument, Reading};
 use crate::model::{Code, Fault, Reason, Stage, TypePatterns, Whose};
 use crate::schema::Schema;
 
@@ -84,9 +84,9 @@ impl Validator {
     }
 }
 
-fn verdict(rule: &Rule, data: Result<&Document<'_>, &str>) -> Result<(), Fault> {
+fn verdict(rule: &Rule, data: Result<&Document<'_>, &NoDocument>) -> Result<(), Fault> {
     let detail = match data {
-        Err(why) => format!("schema {} refuses the event: {why}", rule.label),
+        Err(no) => format!("schema {} refuses the event: {}", rule.label, no.why()),
         Ok(value) => match rule.schema.check(value) {
             Ok(()) => return Ok(()),
             Err(mut refusal) => {

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hookmill::telemetry::output;
 use hookmill_fuzz::event::Message;
 use hookmill_fuzz::metadata::Metadata;
 use hookmill_fuzz::upload::Upload;
@@ -43,8 +44,8 @@ fn main() -> ExitCode {
     let arguments = match read() {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("fuzz: {error}");
-            return ExitCode::from(2);
+            output::say(format_args!("fuzz: {error}"));
+            return output::ending(2);
         }
     };
     let wanted = |name: &str| arguments.targets.is_empty() || arguments.targets.iter().any(|it| it == name);
@@ -53,18 +54,18 @@ fn main() -> ExitCode {
         let done = match &arguments.input {
             Some(path) => one(target.as_ref(), path),
             None => run(target.as_ref(), &arguments.options)
-                .map(|report| println!("{}: {report:?}", target.name())),
+                .map(|report| output::line(format_args!("{}: {report:?}", target.name()))),
         };
         if let Err(error) = done {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
+            output::say(error);
+            return output::ending(1);
         }
     }
-    ExitCode::SUCCESS
+    output::ending(0)
 }
 
 fn one(target: &dyn Target, path: &str) -> Result<(), String> {
     let input = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-    println!("{}: {}", target.name(), target.take(&input)?);
+    output::line(format_args!("{}: {}", target.name(), target.take(&input)?));
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hookmill::telemetry::output;
 use hookmill_tests::hostile::memory;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -64,7 +65,7 @@ pub const TAKEN: &str = "taken";
 /// Runs a target until its time is up. The error names the file that holds the input, and what is wrong.
 pub fn run(target: &dyn Target, options: &Options) -> Result<Report, String> {
     let (name, seed) = (target.name(), options.seed);
-    println!("{name}: {:?} from seed {seed}", options.time);
+    output::line(format_args!("{name}: {:?} from seed {seed}", options.time));
     let mut random = StdRng::seed_from_u64(seed);
     let mut corpus = kept(name);
     corpus.extend(target.seeds());
@@ -142,7 +143,7 @@ fn keep(name: &str, input: &[u8]) {
     });
     let path = folder(name).join(format!("{hash:016x}"));
     if let Err(error) = fs::write(&path, input) {
-        eprintln!("{}: {error}", path.display());
+        output::say(format_args!("{}: {error}", path.display()));
     }
 }
 
@@ -162,7 +163,7 @@ impl Watch {
         let folder = std::env::temp_dir().join("hookmill-fuzz");
         fs::create_dir_all(&folder).expect("a temporary folder can be made");
         let path = folder.join(format!("{name}-{}", std::process::id()));
-        println!("{name}: the input under way is in {}", path.display());
+        output::line(format_args!("{name}: the input under way is in {}", path.display()));
         let watch = Self { name, path, begun: Instant::now(), since: Arc::default(), over: Arc::default() };
         let (begun, since, over) = (watch.begun, Arc::clone(&watch.since), Arc::clone(&watch.over));
         let place = watch.place();
@@ -172,7 +173,7 @@ impl Watch {
                 let at = since.load(Ordering::Relaxed);
                 let limit = u64::try_from(INPUT_MAX.as_millis()).unwrap_or(u64::MAX);
                 if at > 0 && millis(begun) > at + limit {
-                    eprintln!("an input takes longer than {INPUT_MAX:?}: {place}");
+                    output::say(format_args!("an input takes longer than {INPUT_MAX:?}: {place}"));
                     std::process::exit(101);
                 }
             }

@@ -1,6 +1,11 @@
 //! The fuzzer for as long as a test may take: from the kept corpus and always the same seed, so that what it finds today
 //! it finds tomorrow.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "the test runner keeps what tests print, and shows it where one fails"
+)]
+
 use std::time::Duration;
 
 use hookmill_fuzz::event::Message;

@@ -1,11 +1,11 @@
 //! A real nats-server with JetStream on a loopback port and in a temporary folder.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hookmill::telemetry::output;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -272,6 +272,13 @@ impl NatsServer {
         self.restart().await;
     }
 
+    /// [`restart`](Self::restart) with another largest message.
+    pub async fn restart_with_payload(&mut self, bytes_max: usize) {
+        self.options.max_payload = Some(bytes_max);
+        self.write_configuration();
+        self.restart().await;
+    }
+
     /// Gives the running server more room in its store. (Less would need a restart.)
     pub async fn reload_with_store(&mut self, bytes_max: u64) {
         self.options.file_store_max = Some(bytes_max);
@@ -348,12 +355,12 @@ pub(crate) fn end_run(line: &str) -> ! {
     static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     // Never unlocked: the first to come ends the process, others wait for that.
     let _first = ONCE.lock();
-    let _ = writeln!(std::io::stderr(), "{line}");
+    output::say(line);
     std::process::exit(101);
 }
 
 /// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     for _ in 0..1000 {
         let port = rand::random_range(PORTS);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

@@ -71,55 +71,23 @@ async fn what_waiting_does_not_mend_is_dead_lettered_at_once() {
     let endpoint = Endpoint::start(behaviour::always(200)).await;
     let url = endpoint.url();
     let allow = "allow = [\"127.0.0.0/8\"]\n";
-    let signed = format!("{allow}sign = [{{ env = \"HOOKMILL_TEST_NO_SUCH\" }}]");
-    let headed = format!("{allow}headers = {{ authorization = {{ env = \"HOOKMILL_TEST_BROKEN\" }} }}");
-    let no_key = format!("{allow}sign = [{{ env = \"HOOKMILL_TEST_NO_KEY\" }}]");
     let pipeline = [
         webhook("healthy", &url, allow),
         webhook("not-allowed", &url, ""),
         webhook("metadata", "http://169.254.169.254/latest", allow),
-        webhook("no-secret", &url, &signed),
-        webhook("broken-header", &url, &headed),
-        webhook("no-key", &url, &no_key),
-        "[[subscription]]\nname = \"no-url\"\n[subscription.deliver]\nurl = { env = \"HOOKMILL_TEST_NO_SUCH\" }\n"
-            .to_owned(),
-        "[[subscription]]\nname = \"bad-url\"\n[subscription.deliver]\nurl = { env = \"HOOKMILL_TEST_BROKEN\" }\n"
-            .to_owned(),
     ]
     .concat();
     let server = NatsServer::start().await;
     // Unlike the others: the process as a whole allows nothing.
-    let options = Engine::command(&["run", "--nats", &server.url(), "--listen", "127.0.0.1:0"])
-        .env("HOOKMILL_TEST_BROKEN", "zzSECRETzz\nx-evil: 1")
-        .env("HOOKMILL_TEST_NO_KEY", "zzSECRETzz!");
+    let options = Engine::command(&["run", "--nats", &server.url(), "--listen", "127.0.0.1:0"]);
     let scene = Scene::open_with(server, PipelineFolder::with("p", &pipeline), options).await;
     scene.publish([good("one")]).await;
     endpoint.wait_for_delivered(1, SOON).await;
-    let letters = scene.letters(7).await;
+    let letters = scene.letters(2).await;
     let mut ends: Vec<_> = letters.iter().map(Letter::end).collect();
     ends.sort_unstable();
-    let config = |name| (name, "config");
-    let egress = |name| (name, "egress");
-    assert_eq!(
-        ends,
-        [
-            config("bad-url"),
-            config("broken-header"),
-            egress("metadata"),
-            config("no-key"),
-            config("no-secret"),
-            config("no-url"),
-            egress("not-allowed"),
-        ]
-    );
-    for letter in &letters {
-        assert_eq!(letter.number("attempts"), 1, "{}", letter.0);
-        assert!(!letter.0.to_string().contains("zzSECRETzz"), "{}", letter.0);
-        if ["no-secret", "no-url"].contains(&letter.subscription()) {
-            assert!(letter.error().contains("HOOKMILL_TEST_NO_SUCH"), "{}", letter.error());
-        }
-    }
-    assert!(!scene.engine.lines().iter().any(|line| line.text.contains("zzSECRETzz")));
+    assert_eq!(ends, [("metadata", "egress"), ("not-allowed", "egress")]);
+    assert!(letters.iter().all(|letter| letter.number("attempts") == 1), "{letters:?}");
     assert_eq!(endpoint.received(), 1);
     assert_eq!(messages_in(&scene.jetstream, "HOOKMILL_RETRIES").await, 0);
 }

@@ -51,7 +51,7 @@ fn no_events() -> Vec<(Message, &'static str)> {
         (structured_message(deep_and_open), "not JSON"),
         (no_id, "ce-id is missing"),
         (binary("1", "t", &[("ce-time", "yesterday")], "x"), "RFC 3339"),
-        (binary("1", "t", &[("ce-subject", "%zz")], "x"), "hexadecimal"),
+        (binary("1", "t", &[("ce-time", "%zz")], "x"), "hexadecimal"),
         (without_headers(b"plain text"), "neither a header ce-specversion"),
         (without_headers(b""), "neither a header ce-specversion"),
         (without_headers(b"\xff\xfe\x00"), "neither a header ce-specversion"),
@@ -118,12 +118,21 @@ async fn ten_thousand_levels_of_nesting_go_through_or_are_refused_by_their_schem
         assert!(bodies.contains(&free.payload), "it is delivered byte for byte");
         assert!(bodies.contains(&good("beside").payload));
     }
-    let letters = scene.letters(2).await;
-    for letter in &letters {
+    let letters = scene.letters(4).await;
+    let (whole, matching): (Vec<_>, Vec<_>) = letters.iter().partition(|letter| letter.subscription() == "_");
+    assert_eq!((whole.len(), matching.len()), (2, 2));
+    for letter in whole {
         assert_eq!(letter.end(), ("_", "schema"));
         assert!(letter.error().starts_with("schema any.json refuses the event"), "{}", letter.error());
     }
-    scene.ends("matching", "filtered", 4).await;
+    // What `match` can't judge is no "no": one such as it might have wanted.
+    for letter in matching {
+        assert_eq!(letter.end(), ("matching", "schema"));
+        assert!(letter.error().starts_with("match can't judge the event"), "{}", letter.error());
+    }
+    scene.ends("matching", "filtered", 2).await;
+    let unjudged = scene.engine.metric("hookmill_match_unjudged_total", &["subscription=\"matching\""]).await;
+    assert!((unjudged - 2.0).abs() < 0.5, "{unjudged}");
     assert!(endpoint.requests().iter().all(|request| request.target == "/hooks"));
 }
 
@@ -134,7 +143,7 @@ fn sized(id: &str, bytes: usize) -> Message {
     event(id, "sized", &format!(r#","data":"{}""#, "x".repeat(bytes - headers - empty)))
 }
 
-async fn the_largest_event_waits_and_larger_ones_are_kept_by_reference(max_payload: usize) {
+async fn the_largest_event_waits_and_larger_ones_are_kept_whole(max_payload: usize) {
     let endpoint = Endpoint::start(behaviour::custom(|request| {
         let large = request.body.len() > 10 * KIB;
         hookmill_tests::Reply::Status(if large { 500 } else { 200 })
@@ -147,7 +156,7 @@ async fn the_largest_event_waits_and_larger_ones_are_kept_by_reference(max_paylo
     let fitting = [sized("below", room - 1), sized("exact", room)];
     let larger = [sized("above", room + 1), sized("far-above", max_payload - 200)];
     scene.publish(fitting.clone()).await;
-    let sequences = scene.publish(larger).await;
+    let sequences = scene.publish(larger.clone()).await;
     let last = max_payload - 1 - "NATS/1.0\r\n\r\n".len();
     let sequences = [sequences, scene.publish([sized("last", last), good("beside")]).await].concat();
     // Both came again from the stream in which they waited; the small one was not kept from flowing.
@@ -156,12 +165,24 @@ async fn the_largest_event_waits_and_larger_ones_are_kept_by_reference(max_paylo
             log.delivered_ids() == 1 && log.distinct_ids() == 3 && log.repeats() >= 4
         })
         .await;
-    let mut letters = scene.letters(3).await;
+    let mut letters = scene.letters_among(3).await;
     letters.sort_by_key(|letter| letter.0["source"]["sequence"].as_u64());
     for (letter, sequence) in letters.iter().zip(&sequences) {
         assert_eq!(letter.end(), ("_", "too_large"), "{}", letter.0);
-        assert_eq!((letter.number("bytes"), letter.0["source"]["sequence"].as_u64()), (0, Some(*sequence)));
+        assert_eq!(letter.0["source"]["sequence"].as_u64(), Some(*sequence));
         assert_eq!(letter.0["source"]["stream"], "HOOKMILL_EVENTS");
+    }
+    for (letter, message) in letters.iter().zip(&larger) {
+        assert_eq!(
+            letter.text("body").as_bytes(),
+            &*message.payload,
+            "what fits into a message is kept whole"
+        );
+        assert_eq!(letter.0["event"]["type"], "sized", "and whose it is can be told");
+        assert_eq!(
+            letter.header("Hookmill-Source-Header-Content-Type"),
+            Some("application/cloudevents+json")
+        );
     }
     endpoint.behave(behaviour::always(200));
     endpoint.wait_for_delivered(3, SOON).await;
@@ -174,12 +195,12 @@ async fn the_largest_event_waits_and_larger_ones_are_kept_by_reference(max_paylo
 
 #[tokio::test]
 async fn sizes_around_the_limit_of_a_small_server() {
-    the_largest_event_waits_and_larger_ones_are_kept_by_reference(256 * KIB).await;
+    the_largest_event_waits_and_larger_ones_are_kept_whole(256 * KIB).await;
 }
 
 #[tokio::test]
 async fn sizes_around_the_limit_of_a_server_as_it_comes() {
-    the_largest_event_waits_and_larger_ones_are_kept_by_reference(KIB * KIB).await;
+    the_largest_event_waits_and_larger_ones_are_kept_whole(KIB * KIB).await;
 }
 
 /// Base64 makes the finished body larger than the event: what is stored is the event, at every attempt.
@@ -225,7 +246,8 @@ async fn headers_may_have_32_kib_and_no_more() {
     let mut found: Vec<_> = letters.iter().map(|letter| letter.0["source"]["sequence"].as_u64()).collect();
     found.sort_unstable();
     assert_eq!(found, [Some(sequences[1]), Some(sequences[2])]);
-    assert!(letters.iter().all(|letter| letter.end() == ("_", "too_large") && letter.number("bytes") == 0));
+    assert!(letters.iter().all(|letter| letter.end() == ("_", "too_large") && letter.text("body") == "data"));
+    assert!(letters.iter().any(|letter| letter.header("Hookmill-Source-Header-ce-long") == Some(&too_long)));
 }
 
 /// Copied onto a task, `Nats-Schedule-Next` would purge a wait, `Nats-Expected-*` would make it unstorable, `Nats-Msg-Id`

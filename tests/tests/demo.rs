@@ -8,8 +8,13 @@ use hookmill_tests::{Engine, PipelineFolder, behaviour, events};
 
 use crate::mill::{LATER, Mill};
 
+/// Held by who runs `dev`: it looks whether a certain port is free before its server takes it, and the demo's endpoints have certain
+/// ports.
+pub static PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn the_demo_shows_every_kind_of_end_and_adds_up() {
+    let _ports = PORTS.lock().await;
     let mut command = Command::new(built_program());
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     command.args(["dev", "--demo"]).current_dir(checkout);
@@ -33,6 +38,7 @@ async fn the_demo_shows_every_kind_of_end_and_adds_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_word_to_stop_in_the_middle_of_a_reload_is_the_first_one() {
+    let _ports = PORTS.lock().await;
     let mill = Mill::new(behaviour::hang(), "", "").await;
     let store = PipelineFolder::new();
     let store = store.path().to_str().expect("a path of text");

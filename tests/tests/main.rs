@@ -1,5 +1,10 @@
 //! Everything that drives the engine from outside, in one program: it links once and its tests share the machine.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "the test runner keeps what tests print, and shows it where one fails"
+)]
+
 mod admin;
 mod bad_endpoints;
 mod bad_guests;
@@ -33,6 +38,7 @@ mod renaming;
 mod retries;
 mod rollout;
 mod scene;
+mod secrets;
 mod shutdown;
 mod slowness;
 mod source;
@@ -41,6 +47,7 @@ mod store_faults;
 mod structure;
 mod telemetry;
 mod testing;
+mod too_large;
 mod trace;
 mod transforms;
 mod validation;

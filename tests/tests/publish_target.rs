@@ -104,8 +104,38 @@ async fn what_the_other_stream_does_not_take_for_its_size_is_dead_lettered_at_on
     scene.publish([large, good("fits")]).await;
     wait_for_messages(&scene.jetstream, "SMALL", 1).await;
     let letters = scene.letters(1).await;
-    assert_eq!(letters[0].end(), ("small", "too_large"));
+    assert_eq!(letters[0].end(), ("small", "target_too_large"));
     assert_eq!(letters[0].0["event"]["id"], "large");
+    let body: serde_json::Value = serde_json::from_str(letters[0].text("body")).expect("the body is kept");
+    assert_eq!(body["data"].as_str().map(str::len), Some(2_000));
+    scene.quiet().await;
+
+    let mut config =
+        scene.jetstream.get_stream("SMALL").await.expect("it is there").cached_info().config.clone();
+    config.max_message_size = -1;
+    scene.jetstream.update_stream(config).await.expect("the stream can be changed");
+    let sequence = letters[0].number("sequence").to_string();
+    let said = hookmill(&["dlq", "redrive", &sequence, "--nats", &scene.server.url()]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    wait_for_messages(&scene.jetstream, "SMALL", 2).await;
+}
+
+/// Rendered for the other stream, a binary event grows by a third: beyond what any server takes.
+#[tokio::test]
+async fn a_binary_event_that_grows_too_large_for_any_stream_is_kept_as_it_came() {
+    let server = NatsServer::options().max_payload(256 * 1024).start().await;
+    make_stream(&server.jetstream().await, "OUT", "out.>").await;
+    let folder = PipelineFolder::with("p", &publish("onward", "out.{id}", ""));
+    let scene = Scene::open(server, folder).await;
+    let data = vec![0xff_u8; 196_350];
+    scene
+        .publish([binary("octets", "t", &[("Content-Type", "application/octet-stream")], data.clone())])
+        .await;
+    let letters = scene.letters(1).await;
+    assert_eq!(letters[0].end(), ("onward", "target_too_large"));
+    let body = letters[0].0["body"]["base64"].as_str().expect("the body is no text");
+    let body = data_encoding::BASE64.decode(body.as_bytes()).expect("it is base64");
+    assert!(body.ends_with(&data), "{} bytes", body.len());
     scene.quiet().await;
 }
 

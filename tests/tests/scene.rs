@@ -96,6 +96,25 @@ impl Scene {
         letters
     }
 
+    /// Waits until there are `count` dead letters, and shows them: what is kept in parts counts as one.
+    pub async fn letters_among(&self, count: usize) -> Vec<Letter> {
+        let url = self.server.url();
+        let show = || async {
+            let said = hookmill(&["dlq", "show", "--json", "--nats", &url]).await;
+            let letters = said
+                .stdout
+                .lines()
+                .map(|line| Letter(serde_json::from_str(line).expect("each line is JSON")));
+            letters.collect::<Vec<_>>()
+        };
+        eventually(SOON, &format!("{count} dead letters"), || async {
+            let found = show().await.len();
+            if found == count { Ok(()) } else { Err(format!("{found} dead letters")) }
+        })
+        .await;
+        show().await
+    }
+
     /// Waits until the metric that counts ends of tasks shows `count`.
     pub async fn ends(&self, subscription: &str, outcome: &str, count: u32) {
         let labels = [format!("subscription=\"{subscription}\""), format!("outcome=\"{outcome}\"")];

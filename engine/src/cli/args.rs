@@ -173,6 +173,9 @@ pub(crate) struct DevArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) paths: Paths,
+    /// Take it for an error, not a warning, where a secret, URL or header value that stands elsewhere can't be used
+    #[arg(long)]
+    pub(crate) references: bool,
 }
 
 /// `test`.

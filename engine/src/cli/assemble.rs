@@ -1,6 +1,6 @@
 //! From files to a running engine's parts; and `hookmill check`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
-use super::output::chain;
+use super::open_files::OpenFiles;
+use super::output::{self, chain};
 use super::steps::{self, Maker, Source, Strictness};
 use crate::config::checked::Egress;
 use crate::config::{self, Loaded, Problem, Process, checked};
@@ -20,6 +21,11 @@ use crate::nats::{Modules, Nats, Prefix};
 use crate::pipeline::{Pipeline, Step, Subscription, SubscriptionParts, Target};
 use crate::transform::Host;
 use crate::validate::Validator;
+
+/// The file of the process's settings, whether it is there or not.
+pub(crate) fn process_file(global: &Global) -> PathBuf {
+    global.config.clone().unwrap_or_else(|| PathBuf::from("hookmill.toml"))
+}
 
 /// The process's settings: the file, and what the command line says instead.
 pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
@@ -39,7 +45,7 @@ pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
 /// Connects as the settings say.
 pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
     Nats::connect(&process.nats).await.map_err(|error| {
-        let text = super::output::chain(&error);
+        let text = chain(&error);
         if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
     })
 }
@@ -74,9 +80,9 @@ pub(crate) async fn connect_to(
 pub(crate) fn say(problems: &[Problem], json: bool) -> Failure {
     for problem in problems {
         if json {
-            println!("{}", serde_json::to_string(problem).unwrap_or_default());
+            output::line(serde_json::to_string(problem).unwrap_or_default());
         } else {
-            eprintln!("{problem}");
+            output::say(problem);
         }
     }
     Failure::Said(2)
@@ -92,7 +98,8 @@ pub(crate) struct Prepared {
 /// Steps that are made at the same time.
 const STEPS_AT_ONCE: usize = 8;
 
-/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them. Reads the file of authorities.
+/// The HTTP client of deliveries, by the rules of the process and with `allow` beside them, for as many connections as the
+/// process may have. Reads the file of authorities.
 pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<egress::Client>, Failure> {
     let Egress { policy, ca, system_roots, tls_min, proxy } = process.egress.clone();
     let of_file = |error: &dyn std::fmt::Display| {
@@ -104,6 +111,7 @@ pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<
         policy: policy.with(&egress::Policy { allow, deny: Vec::new() }),
         tls: egress::TlsSettings { ca: pem, system_roots, min: tls_min },
         proxy,
+        connections_max: Some(OpenFiles::raise().deliveries),
     };
     egress::Client::new(settings).map_err(|error| match &error {
         egress::ClientError::Proxy(_) => Failure::Usage(format!("[egress]: {}", chain(&error))),
@@ -117,7 +125,7 @@ pub(crate) fn client(process: &Process, allow: Vec<egress::Rule>) -> Result<Arc<
 /// The sandbox of the process.
 pub(crate) fn host(process: &Process) -> Result<Arc<Host>, Failure> {
     Host::new(process.host.clone()).map_err(|error| {
-        let text = super::output::chain(&error);
+        let text = chain(&error);
         if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
     })
 }
@@ -228,7 +236,7 @@ pub(crate) async fn registry_for(process: &Process, loaded: &Loaded) -> Source {
     settings.connect_timeout = settings.connect_timeout.min(ASK_TIMEOUT);
     match Nats::connect(&settings).await {
         Ok(nats) => Source::Open(Modules::look(&nats)),
-        Err(error) => Source::Away(super::output::chain(&error)),
+        Err(error) => Source::Away(chain(&error)),
     }
 }
 
@@ -237,10 +245,15 @@ pub(crate) async fn check(global: &Global, args: &CheckArgs) -> Result<(), Failu
     let process = process(global)?;
     let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     let source = registry_for(&process, &loaded).await;
-    let Prepared { loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
-    let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
-    let code = super::check::report(&loaded, &loaded.warnings, global.json, out, err);
-    match code.map_err(|error| Failure::failed(&error))? {
+    let Prepared { mut loaded, .. } = prepare(&host(&process)?, loaded, &source, Strictness::Strict).await;
+    let mut found = super::references::of_pipelines(&loaded.pipelines);
+    found.extend(super::references::of_process(&process, &process_file(global)));
+    if args.references {
+        loaded.problems.extend(found);
+    } else {
+        loaded.warnings.extend(found.into_iter().map(Problem::warning));
+    }
+    match super::check::report(&loaded, global.json, &mut output::line, &mut output::say) {
         0 => Ok(()),
         code => Err(Failure::Said(code)),
     }

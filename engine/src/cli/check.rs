@@ -1,28 +1,26 @@
 //! `hookmill check`: every problem of every file at once.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::checked::Step;
 use crate::config::{Code, Loaded, Problem};
 use crate::schema::Objection;
 
-/// Says what is wrong: as text on `err`, or as one JSON object a line on `out`. The exit code is 0, or 2 if anything
-/// is wrong; a warning is nothing wrong.
+/// Says what is wrong, line by line: as text to `say`, or as JSON objects to `print`. The exit code is 0, or 2 if
+/// anything is wrong; a warning is nothing wrong.
 pub(crate) fn report(
     loaded: &Loaded,
-    warnings: &[Problem],
     json: bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<u8> {
-    let Loaded { pipelines, problems, .. } = loaded;
+    print: &mut dyn FnMut(String),
+    say: &mut dyn FnMut(String),
+) -> u8 {
+    let Loaded { pipelines, problems, warnings } = loaded;
     for problem in problems.iter().chain(warnings) {
         if json {
-            writeln!(out, "{}", serde_json::to_string(problem)?)?;
+            print(serde_json::to_string(problem).unwrap_or_default());
         } else {
-            writeln!(err, "{problem}")?;
+            say(problem.to_string());
         }
     }
     if problems.is_empty() {
@@ -34,15 +32,15 @@ pub(crate) fn report(
                 0 => String::new(),
                 count => format!(", {}", counted(count, "warning")),
             };
-            writeln!(out, "{pipelines}, {subscriptions}: no problems{warnings}")?;
+            print(format!("{pipelines}, {subscriptions}: no problems{warnings}"));
         }
-        return Ok(0);
+        return 0;
     }
     if !json {
         let files: BTreeSet<&str> = problems.iter().map(|problem| problem.file.as_str()).collect();
-        writeln!(err, "{} in {}", counted(problems.len(), "problem"), counted(files.len(), "file"))?;
+        say(format!("{} in {}", counted(problems.len(), "problem"), counted(files.len(), "file")));
     }
-    Ok(2)
+    2
 }
 
 /// Why a step that the file describes well can't be used.
@@ -102,6 +100,7 @@ fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::references;
     use crate::config;
     use crate::nats::Prefix;
 
@@ -115,10 +114,12 @@ mod tests {
             let step = &pipeline.subscriptions[0].steps[0];
             loaded.problems.extend(step_problems(&pipeline.file, step, &refused));
         }
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = report(&loaded, &loaded.warnings, json, &mut out, &mut err).unwrap();
-        let text =
-            |bytes| String::from_utf8(bytes).unwrap().replace(&folder.path().display().to_string(), "DIR");
+        let found = references::of_pipelines(&loaded.pipelines);
+        loaded.warnings.extend(found.into_iter().map(Problem::warning));
+        let (mut out, mut err) = (String::new(), String::new());
+        let mut print = |line: String| out += &(line + "\n");
+        let code = report(&loaded, json, &mut print, &mut |line| err += &(line + "\n"));
+        let text = |text: String| text.replace(&folder.path().display().to_string(), "DIR");
         (code, text(out), text(err))
     }
 
@@ -145,6 +146,24 @@ mod tests {
         let (code, out, err) = check(text, true, None);
         let line: serde_json::Value = serde_json::from_str(out.trim()).unwrap();
         assert_eq!((code, err.as_str(), &line["severity"]), (0, "", &"warning".into()));
+    }
+
+    #[test]
+    fn what_is_not_there_for_a_reference_is_a_warning_at_its_line() {
+        let text = GOOD.replace(
+            "url = \"https://example.com\"\n",
+            "url = \"https://example.com\"\nsign = [\n  { file = \"none.secret\" },\n]\n",
+        );
+        let (code, out, err) = check(&text, false, None);
+        assert_eq!((code, out.as_str()), (0, "1 pipeline, 1 subscription: no problems, 1 warning\n"));
+        let expected = "warning[E060]: DIR/orders.toml:5: deliver.sign: file DIR/none.secret can't be read: entity not found; \
+                        once the file is mended it goes on by itself\n\
+                        hint: the engine needs it where it runs; --references makes this an error\n";
+        assert_eq!(err, expected);
+        let (code, out, err) = check(&text, true, None);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let warning: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&warning["severity"], &warning["key"]), (&"warning".into(), &"deliver.sign".into()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `hookmill init`: all streams, the default source among them, the bucket and the store of modules.
 
 use super::args::Global;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::nats::Modules;
 
 pub(crate) async fn init(global: &Global) -> Result<(), Failure> {
@@ -14,9 +14,9 @@ pub(crate) async fn init(global: &Global) -> Result<(), Failure> {
     let own = [prefix.retries(), prefix.lanes(), prefix.dlq(), prefix.registry(), prefix.modules()];
     for stream in std::iter::once(prefix.events()).chain(own) {
         if global.json {
-            println!("{}", serde_json::json!({ "stream": stream }));
+            output::line(serde_json::json!({ "stream": stream }));
         } else {
-            println!("{stream}");
+            output::line(stream);
         }
     }
     Ok(())

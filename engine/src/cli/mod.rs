@@ -9,11 +9,13 @@ mod init;
 mod lane;
 mod listen;
 mod module;
+mod open_files;
 mod output;
 mod patience;
 mod pipeline;
 mod progress;
 mod publish;
+mod references;
 mod reload;
 mod run;
 mod serving;
@@ -25,7 +27,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Colour, Command};
 use crate::transform;
@@ -53,28 +55,71 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == transform::COMMAND) {
         return transform::compile_module();
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::ending(explain(&error)),
+    };
+    if lasts(&cli.command) {
+        output::go_on();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: can't start: {error}");
-            return ExitCode::from(1);
+            output::say(format_args!("error: can't start: {error}"));
+            return output::ending(1);
         }
     };
     let result = runtime.block_on(dispatch(cli));
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Said(code)) => ExitCode::from(code),
+    let code = match result {
+        Ok(()) => 0,
+        Err(Failure::Said(code)) => code,
         Err(Failure::Failed(text)) => {
-            eprintln!("error: {text}");
-            ExitCode::from(1)
+            output::say(format_args!("error: {text}"));
+            1
         }
         Err(Failure::Usage(text)) => {
-            eprintln!("error: {text}");
-            ExitCode::from(2)
+            output::say(format_args!("error: {text}"));
+            2
+        }
+    };
+    output::ending(code)
+}
+
+/// Shows help, the version, or what is wrong with what was typed.
+fn explain(error: &clap::Error) -> u8 {
+    let written = error.print();
+    if error.use_stderr() {
+        return 2;
+    }
+    output::printed(written);
+    0
+}
+
+/// Whether a command has something better to do than to print.
+fn lasts(command: &Command) -> bool {
+    match command {
+        Command::Run(_) => true,
+        Command::Dev(args) => !args.demo,
+        _ => false,
+    }
+}
+
+/// Every command as it is typed (`["dlq", "list"]`), for those who must not forget one.
+pub fn commands() -> Vec<Vec<String>> {
+    fn walk(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
+        for below in command.get_subcommands() {
+            let path = [path, &[below.get_name().to_owned()]].concat();
+            if below.has_subcommands() {
+                walk(below, &path, found);
+            } else {
+                found.push(path);
+            }
         }
     }
+    let mut found = Vec::new();
+    walk(&Cli::command(), &[], &mut found);
+    found
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {

@@ -1,6 +1,9 @@
 //! How things are said.
 
 pub(crate) use crate::model::fault::chain;
+pub(crate) use crate::telemetry::output::{
+    ask, bytes, data_is_on_terminal, ending, go_on, is_lost, line, printed, say, talk_is_on_terminal, text,
+};
 
 /// Rows of text as columns, two blanks between them.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::args::{Global, PipelineCommand};
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::model::Name;
 use crate::nats::rename::{Contents, Rename, RenameError, contents};
 use crate::nats::{Prefix, Registry};
@@ -23,13 +23,13 @@ pub(crate) async fn pipeline(global: &Global, command: PipelineCommand) -> Resul
     }
     let moved = rename.run().await.map_err(failure)?;
     say(global, &old, &new, &moved, dry_run);
-    eprintln!("give the pipeline's file the name {new} before an engine is started with it");
+    output::say(format_args!("give the pipeline's file the name {new} before an engine is started with it"));
     Ok(())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failure(error: RenameError) -> Failure {
-    let text = super::output::chain(&error);
+    let text = output::chain(&error);
     if matches!(error, RenameError::SameName(_)) { Failure::Usage(text) } else { Failure::Failed(text) }
 }
 
@@ -39,9 +39,9 @@ fn say(global: &Global, old: &Name, new: &Name, moved: &Contents, dry_run: bool)
         line["old"] = json!(old.as_str());
         line["new"] = json!(new.as_str());
         line["dry_run"] = json!(dry_run);
-        println!("{line}");
+        output::line(line);
     } else {
         let verb = if dry_run { "would be renamed" } else { "renamed" };
-        println!("{old} {verb} to {new}: {moved}");
+        output::line(format_args!("{old} {verb} to {new}: {moved}"));
     }
 }

@@ -1,9 +1,10 @@
 //! How far a long command has got: a bar on standard error where that is a terminal, and how fast it was when it has ended.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output;
 
 /// Fewer than this are not worth a word on how fast they were.
 const WORTH_A_WORD: u64 = 1_000;
@@ -19,7 +20,7 @@ pub(crate) struct Progress {
 
 /// Whether a bar would be seen. Where it would not, its length need not be found out.
 pub(crate) fn is_shown(json: bool) -> bool {
-    !json && std::io::stderr().is_terminal()
+    !json && output::talk_is_on_terminal()
 }
 
 impl Progress {
@@ -43,12 +44,12 @@ impl Progress {
 
     /// Says something on standard error, above the bar.
     pub(crate) fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| output::say(text));
     }
 
     /// Prints a line of data, above the bar.
     pub(crate) fn print(&self, line: &str) {
-        self.bar.suspend(|| println!("{line}"));
+        self.bar.suspend(|| output::line(line));
     }
 
     /// Takes the bar away. What is said of the speed, to be put behind a summary; nothing, if they were few.

@@ -9,9 +9,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::args::{Global, Mode, PublishArgs};
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::model::Event;
 use crate::model::event::STRUCTURED_CONTENT_TYPE;
+use crate::model::text::without_byte_order_mark;
 use crate::nats::{Nats, Prefix};
 
 /// Publishes that wait for their ack at once.
@@ -33,7 +34,7 @@ pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Fa
         items.extend(found);
         problems += errors.len();
         for error in &errors {
-            eprintln!("error: {error}");
+            output::say(format_args!("error: {error}"));
         }
     }
     if problems > 0 {
@@ -53,12 +54,12 @@ pub(crate) async fn publish(global: &Global, args: PublishArgs) -> Result<(), Fa
     let mut stored = 0;
     while let Some(one) = sent.next().await {
         if one.is_err() {
-            eprintln!("{stored} of {count} published; the others may be published or not");
+            output::say(format_args!("{stored} of {count} published; the others may be published or not"));
         }
         one?;
         stored += 1;
     }
-    eprintln!("{count} published");
+    output::say(format_args!("{count} published"));
     Ok(())
 }
 
@@ -71,7 +72,7 @@ async fn send(nats: &Nats, args: &PublishArgs, as_json: bool, item: Item) -> Res
         Failure::Failed(format!("{}: not published to {subject}: {error}; {mend}", item.place))
     })?;
     if as_json {
-        println!("{}", json!({ "id": item.event.id, "subject": subject, "sequence": sequence }));
+        output::line(json!({ "id": item.event.id, "subject": subject, "sequence": sequence }));
     }
     Ok(())
 }
@@ -101,7 +102,7 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<Item>, Vec<String>), Failure> {
         })
     };
     got.map_err(|error| Failure::Usage(format!("{label} can't be read: {error}")))?;
-    Ok(parse(&label, &text))
+    Ok(parse(&label, without_byte_order_mark(&text)))
 }
 
 fn parse(label: &str, text: &str) -> (Vec<Item>, Vec<String>) {

@@ -9,11 +9,10 @@ use metrics::counter;
 use tokio::time::Instant;
 
 use super::args::Global;
-use super::output::chain;
 use super::run::{Signals, Told};
 use super::steps::{Source, Strictness};
 use super::watch::Watch;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::config::{self, Problem};
 use crate::egress;
 use crate::model::Timestamp;
@@ -70,8 +69,8 @@ impl Files {
     async fn successor(&self, engine: &Arc<Engine>, watch: Option<&mut Watch>) -> Result<Successor, Refused> {
         let pipelines = self.pipelines(watch).await?;
         engine.successor(pipelines).await.map_err(|error| {
-            let text = chain(&error);
-            eprintln!("error: {text}");
+            let text = output::chain(&error);
+            output::say(format_args!("error: {text}"));
             Refused(text)
         })
     }
@@ -97,7 +96,7 @@ pub(crate) struct ProcessFile {
 impl ProcessFile {
     /// As it is now.
     pub(crate) fn of(global: &Global) -> Self {
-        let path = global.config.clone().unwrap_or_else(|| PathBuf::from("hookmill.toml"));
+        let path = assemble::process_file(global);
         let text = std::fs::read(&path).ok();
         Self { path, text }
     }

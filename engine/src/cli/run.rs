@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, RunArgs};
+use super::open_files::OpenFiles;
 use super::output::chain;
 use super::patience::patiently;
 use super::reload::{self, Files, ProcessFile, Reloading};
@@ -29,6 +30,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
     let client = assemble::client(&process, args.egress_allow)?;
+    OpenFiles::raise().say();
     let mut watch = args.watch.then(|| reload::watch(&args.paths.paths)).transpose()?;
     let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     if let Some(watch) = &mut watch {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::open_files::OpenFiles;
 use super::output::chain;
 use crate::config::Process;
 use crate::nats::Nats;
@@ -48,10 +49,11 @@ impl Serving {
         taken: Taken,
     ) -> Result<Self, Failure> {
         let address = listen.unwrap_or(process.listen);
-        let bound = Listener::bind(address, tls.clone()).await;
+        let connections_max = OpenFiles::raise().served;
+        let bound = Listener::bind(address, tls.clone(), connections_max).await;
         let bound = match bound {
             Err(error) if taken == Taken::Another && error.source.kind() == ErrorKind::AddrInUse => {
-                Listener::bind(SocketAddr::new(address.ip(), 0), tls.clone()).await
+                Listener::bind(SocketAddr::new(address.ip(), 0), tls.clone(), connections_max).await
             }
             bound => bound,
         };

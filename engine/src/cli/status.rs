@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::output::table;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::nats::lanes::{self, Known, LaneView};
 use crate::nats::modules::{Alive, Use};
 use crate::nats::owner::{self, SourceView};
@@ -23,9 +23,10 @@ pub(crate) async fn status(global: &Global) -> Result<(), Failure> {
     if global.json {
         let lines = engines.iter().map(engine_json).chain(uses.iter().map(use_json));
         let lines = lines.chain(sources.iter().map(source_json));
-        lines.chain(lanes.iter().map(lane_json)).for_each(|line| println!("{line}"));
+        lines.chain(lanes.iter().map(lane_json)).for_each(output::line);
     } else {
-        print!("{}{}{}", text(&engines, &uses), sources_text(&sources), lanes_text(&lanes));
+        let (uses, sources) = (text(&engines, &uses), sources_text(&sources));
+        output::text(format_args!("{uses}{sources}{}", lanes_text(&lanes)));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::args::{Global, TraceArgs};
 use super::output::table;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::nats::trace::{self, EventView, Kind, Place, Traced, Wanted};
 use crate::nats::{Prefix, Registry};
 
@@ -17,10 +17,10 @@ pub(crate) async fn trace(global: &Global, args: TraceArgs) -> Result<(), Failur
     }
     if global.json {
         for place in &traced.places {
-            println!("{}", serde_json::to_string(place).unwrap_or_default());
+            output::line(serde_json::to_string(place).unwrap_or_default());
         }
     } else {
-        print!("{}", text(&traced.places));
+        output::text(text(&traced.places));
     }
     Ok(())
 }

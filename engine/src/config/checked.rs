@@ -37,7 +37,8 @@ pub struct Subscription {
     pub steps: Vec<Step>,
     /// Where they go.
     pub target: Target,
-    /// Where the settings of the target stand that others speak of: `/subject`.
+    /// Where the settings of the target stand that may refer to what stands elsewhere, or that others speak of: `/url`,
+    /// `/headers`, `/sign`, `/subject`.
     pub target_places: Places,
     /// Most attempts of one engine at once.
     pub concurrency: usize,

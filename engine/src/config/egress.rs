@@ -58,10 +58,14 @@ static PROXY_USER: Setting<TextOrReference> = Setting::new(
     "proxy_user",
     TextOrReference,
     Nothing("none"),
-    "Needs `proxy` and `proxy_password`. Read at start.",
+    "Needs `proxy` and `proxy_password`. A file is read again when it has changed.",
 );
-static PROXY_PASSWORD: Setting<Secret> =
-    Setting::new("proxy_password", Secret, Nothing("none"), "Needs `proxy_user`. Read at start.");
+static PROXY_PASSWORD: Setting<Secret> = Setting::new(
+    "proxy_password",
+    Secret,
+    Nothing("none"),
+    "Needs `proxy_user`. A file is read again when it has changed.",
+);
 
 /// Reads the table. `None` after a problem was reported.
 pub(super) fn read(table: &Table<'_>) -> Option<Egress> {

@@ -12,6 +12,7 @@ use super::kinds::{Text, quoted};
 use super::report::Code;
 use super::setting::{Context, File, Found, Kind};
 use crate::model::Reference;
+use crate::model::text::without_byte_order_mark;
 use crate::schema::{FILE_BYTES_MAX, Schema, SchemaError};
 
 /// The file of a schema, compiled.
@@ -54,7 +55,7 @@ fn read_schema(path: &Path) -> std::io::Result<String> {
     if std::fs::metadata(path)?.len() > FILE_BYTES_MAX {
         return Err(std::io::ErrorKind::FileTooLarge.into());
     }
-    std::fs::read_to_string(path)
+    std::fs::read_to_string(path).map(|text| without_byte_order_mark(&text).to_owned())
 }
 
 fn schema_help(error: &SchemaError) -> (Code, &'static str) {

@@ -236,7 +236,10 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
         retry_after_max: retry.after_max,
         reach: egress::Policy { allow: allow?, deny: deny? },
     });
-    let places = Places::default();
+    let about: [&dyn About; 3] = [&URL, &HEADERS, &SIGN];
+    let place =
+        |about: &dyn About| Some((format!("/{}", about.key()), table.file.place(&table.given(about)?)));
+    let places = Places(about.into_iter().filter_map(place).collect());
     Some(Sending { target, places, concurrency: to_usize(concurrency?), rate: rate? })
 }
 

@@ -115,6 +115,8 @@ codes! {
         "The registry has no module of that name, or none of its versions fits the reference. A yanked version fits only where it is named exactly.";
     SettingsSchema = "E059", "Settings that the module's schema refuses",
         "The module's metadata has a JSON Schema of its settings, which is asked before the module itself. `hookmill module test` shows what a module says about itself.";
+    ReferenceUnusable = "E060", "A reference without a usable value",
+        "A secret, URL or header value that stands elsewhere is not there, can't be read, or is not what it should be, where `hookmill check` runs. A warning, since an engine may run elsewhere; an error with `--references`. An engine says the same, and lets the lane rest as `misconfigured` until it is mended.";
     NoPipeline = "E070", "Tests without their pipeline",
         "`orders.test.toml` holds the tests of `orders.toml`, which stands in the same folder.";
     BadEvent = "E071", "Not an event that can be published",

@@ -133,7 +133,7 @@ mod tests {
     fn wait(retry_after: &str) -> Option<u64> {
         match fault(429, Some(retry_after)).again {
             Again::Later { after, .. } => after.map(|after| after.as_secs()),
-            Again::Never(reason) => panic!("{reason}"),
+            again => panic!("{again:?}"),
         }
     }
 

@@ -6,13 +6,15 @@ use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AG
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::classify::{Rules, classify};
-use super::live::{Live, LiveError};
 use super::render::render;
 use super::settings::{HeaderError, check_header_value, header_name};
 use super::signature::{self, Key, KeyError};
 use super::{Settings, check_url};
 use crate::egress::{self, Answer, Call, Outlet, UrlError};
-use crate::model::{Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Stage, Timestamp, Whose};
+use crate::model::{
+    Code, DeliveryId, Event, Fault, Finding, Findings, Finished, Live, LiveError, Reason, SecretRef, Stage,
+    Timestamp, Whose,
+};
 
 /// The `user-agent` unless the settings name another.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookmill/", env!("CARGO_PKG_VERSION")));
@@ -23,9 +25,7 @@ const LOCATION_BYTES_MAX: usize = 100;
 /// Sends finished results to one URL. Keeps its connections for itself.
 pub struct Endpoint {
     settings: Settings,
-    url: Live<Uri, UrlError>,
-    headers: Vec<(Result<HeaderName, HeaderError>, Live<HeaderValue, HeaderError>)>,
-    keys: Vec<Live<Key, KeyError>>,
+    references: References,
     outlet: Box<dyn Outlet>,
 }
 
@@ -44,20 +44,24 @@ impl Endpoint {
 
     /// An endpoint that is reached through `outlet`.
     pub fn over(settings: Settings, outlet: Box<dyn Outlet>) -> Self {
-        let header =
-            |(name, value): &(String, SecretRef)| (header_name(name), Live::new(value.clone(), header_value));
-        Self {
-            url: Live::new(settings.url.clone(), uri),
-            headers: settings.headers.iter().map(header).collect(),
-            keys: settings.sign.iter().map(|secret| Live::new(secret.clone(), Key::parse)).collect(),
-            outlet,
-            settings,
-        }
+        Self { references: References::of(&settings), outlet, settings }
     }
 
     /// The settings it was made from.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// How its references stand, and those that its outlet needs.
+    pub fn look_at_references(&self, now: Timestamp) -> Findings {
+        let mut findings = self.references.look(now);
+        self.outlet.look_at_references(now, &mut findings);
+        findings
+    }
+
+    /// Takes over what an earlier version of it knows of the same references.
+    pub fn take_after(&self, other: &Self) {
+        self.references.take_after(&other.references);
     }
 
     /// The body and the headers for `event`, with the headers that steps have set. Holds no secret and no URL.
@@ -75,7 +79,8 @@ impl Endpoint {
         now: Timestamp,
     ) -> Result<u16, Fault> {
         let call = || {
-            let uri = self.url.get(now).map_err(|error| unusable("url", &self.url, error))?;
+            let url = &self.references.url;
+            let uri = url.get(now).map_err(|error| unusable("url", url, &error))?;
             let headers = self.request_headers(finished, id, traceparent, now)?;
             Ok(Call { uri, headers, body: finished.body.clone() })
         };
@@ -108,14 +113,18 @@ impl Endpoint {
         traceparent: Option<&str>,
         now: Timestamp,
     ) -> Result<HeaderMap, Fault> {
-        let mut headers = HeaderMap::with_capacity(8 + finished.headers.len() + self.headers.len());
+        let mut headers =
+            HeaderMap::with_capacity(8 + finished.headers.len() + self.references.headers.len());
         headers.insert(USER_AGENT, AGENT);
         for (name, value) in &finished.headers {
             headers.insert(stored_name(name)?, stored_value(name, value)?);
         }
-        for (name, value) in &self.headers {
-            let name = name.as_ref().map_err(|error| config(error.to_string()))?;
-            headers.insert(name, value.get(now).map_err(|error| unusable(name.as_str(), value, error))?);
+        for (name, value) in &self.references.headers {
+            let name = name.as_ref().map_err(|error| misconfigured(error.to_string()))?;
+            headers.insert(
+                name,
+                value.get(now).map_err(|error| unusable(&header_setting(name), value, &error))?,
+            );
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(content_type) = &finished.content_type {
@@ -139,14 +148,64 @@ impl Endpoint {
         let seconds = now.unix_seconds();
         headers.insert(signature::ID, stored_value(signature::ID, id.as_str())?);
         headers.insert(signature::TIMESTAMP, seconds.into());
-        if self.keys.is_empty() {
+        if self.references.keys.is_empty() {
             return Ok(());
         }
-        let key = |live: &Live<Key, KeyError>| live.get(now).map_err(|error| unusable("sign", live, error));
-        let keys: Vec<Key> = self.keys.iter().map(key).collect::<Result<_, _>>()?;
+        let key = |live: &Live<Key, KeyError>| live.get(now).map_err(|error| unusable("sign", live, &error));
+        let keys: Vec<Key> = self.references.keys.iter().map(key).collect::<Result<_, _>>()?;
         let value = signature::sign(&keys, id.as_str(), seconds, &finished.body);
         headers.insert(signature::SIGNATURE, stored_value(signature::SIGNATURE, &value)?);
         Ok(())
+    }
+}
+
+/// What the settings of an endpoint refer to: URL, header values, signing secrets.
+pub struct References {
+    url: Live<Uri, UrlError>,
+    headers: Vec<(Result<HeaderName, HeaderError>, Live<HeaderValue, HeaderError>)>,
+    keys: Vec<Live<Key, KeyError>>,
+}
+
+impl References {
+    /// None of them is looked at yet.
+    pub fn of(settings: &Settings) -> Self {
+        let header =
+            |(name, value): &(String, SecretRef)| (header_name(name), Live::new(value.clone(), header_value));
+        let make_url = if matches!(settings.url, SecretRef::Plain(_)) { uri } else { uri_from_elsewhere };
+        Self {
+            url: Live::new(settings.url.clone(), make_url),
+            headers: settings.headers.iter().map(header).collect(),
+            keys: settings.sign.iter().map(|secret| Live::new(secret.clone(), Key::parse)).collect(),
+        }
+    }
+
+    /// How they stand.
+    pub fn look(&self, now: Timestamp) -> Findings {
+        let mut findings = Findings::default();
+        findings.look_at("url", &self.url, now);
+        for (name, value) in &self.headers {
+            match name {
+                Ok(name) => findings.look_at(&header_setting(name), value, now),
+                Err(error) => {
+                    findings.wrong.push(Finding { setting: "headers".to_owned(), text: error.to_string() });
+                }
+            }
+        }
+        for key in &self.keys {
+            findings.look_at("sign", key, now);
+        }
+        findings
+    }
+
+    fn take_after(&self, other: &Self) {
+        self.url.take_after(&other.url);
+        for (name, value) in &self.headers {
+            let known = other.headers.iter().filter(|(known, _)| known == name);
+            known.for_each(|(_, known)| value.take_after(known));
+        }
+        for key in &self.keys {
+            other.keys.iter().for_each(|known| key.take_after(known));
+        }
     }
 }
 
@@ -154,7 +213,22 @@ fn uri(text: &str) -> Result<Uri, UrlError> {
     egress::uri(&check_url(text)?)
 }
 
+/// What texts call a header's setting.
+fn header_setting(name: &HeaderName) -> String {
+    format!("headers.{name}")
+}
+
+/// A URL that stands elsewhere. What is blank around it is none of it, and nothing of it is shown.
+fn uri_from_elsewhere(text: &str) -> Result<Uri, UrlError> {
+    uri(text.trim()).map_err(|error| match error {
+        UrlError::Scheme(_) => UrlError::OtherScheme,
+        other => other,
+    })
+}
+
+/// What is blank around a value is none of it (RFC 9110, section 5.5).
 fn header_value(text: &str) -> Result<HeaderValue, HeaderError> {
+    let text = text.trim();
     check_header_value(text)?;
     let mut value = HeaderValue::from_str(text).map_err(|_| HeaderError::NotValue(0))?;
     value.set_sensitive(true);
@@ -181,18 +255,14 @@ fn config(detail: impl Into<String>) -> Fault {
     Fault::never(Stage::Deliver, Code::Config, Whose::Operator, Reason::Config, detail)
 }
 
+/// A fault that the operator mends: no event has a part in it.
+fn misconfigured(detail: impl Into<String>) -> Fault {
+    Fault::held(Code::Config, Whose::Operator, detail)
+}
+
 /// A reference that can't be used: names the setting and the reference, never the value.
-fn unusable<T: Clone, E: Clone + fmt::Display>(what: &str, live: &Live<T, E>, error: LiveError<E>) -> Fault {
-    config(match (error, live.reference()) {
-        (LiveError::Missing(error), _) => format!("{what}: {error}"),
-        (LiveError::Unusable(error), SecretRef::Plain(_)) => format!("{what}: {error}"),
-        (LiveError::Unusable(error), SecretRef::Env { name, .. }) => {
-            format!("{what} (environment variable {name}): {error}")
-        }
-        (LiveError::Unusable(error), SecretRef::File { path, .. }) => {
-            format!("{what} (file {}): {error}", path.display())
-        }
-    })
+fn unusable<T: Clone, E: Clone + fmt::Display>(what: &str, live: &Live<T, E>, error: &LiveError<E>) -> Fault {
+    misconfigured(live.says(what, error))
 }
 
 /// What a failed exchange means for the task.
@@ -201,6 +271,12 @@ fn fault(error: &egress::Error) -> Fault {
         egress::Error::Refused { .. } => {
             let detail = error.to_string();
             return Fault::never(Stage::Deliver, Code::Egress, Whose::Operator, Reason::Egress, detail);
+        }
+        egress::Error::OutOfFiles { .. } | egress::Error::NoRoom { .. } => {
+            return Fault::held(Code::OutOfFiles, Whose::Engine, error.to_string());
+        }
+        egress::Error::Proxy { failure: egress::ProxyFailure::Credentials(_), .. } => {
+            return misconfigured(error.to_string());
         }
         egress::Error::Resolve { .. } => (Code::Resolve, None),
         egress::Error::Connect { .. } | egress::Error::Proxy { .. } => (Code::Connect, None),

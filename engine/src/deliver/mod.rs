@@ -5,7 +5,6 @@
 
 mod classify;
 mod endpoint;
-mod live;
 pub mod publish;
 mod render;
 mod settings;
@@ -16,7 +15,7 @@ mod tests;
 
 pub use crate::egress::{UrlError, check_url};
 pub use classify::{Rules, classify};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, References};
 pub use settings::{Format, HeaderError, Settings, check_header_name, check_header_value};
 
 /// Whether a text is a W3C `traceparent` (Trace Context, section 3.2) that may be sent on.

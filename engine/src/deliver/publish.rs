@@ -125,7 +125,8 @@ fn fault(error: &StoreError, subject: &str) -> Fault {
     let detail = format!("publish to {subject}: {error}");
     match error {
         StoreError::TooLarge => {
-            Fault::never(Stage::Deliver, Code::TooLarge, Whose::Operator, Reason::TooLarge, detail)
+            let reason = Reason::TargetTooLarge;
+            Fault::never(Stage::Deliver, Code::TooLarge, Whose::Operator, reason, detail)
         }
         StoreError::Forbidden => {
             Fault::never(Stage::Deliver, Code::Publish, Whose::Operator, Reason::Config, detail)

@@ -37,9 +37,15 @@ pub enum KeyError {
         "the signing secret is an ed25519 key (whsk_ or whpk_), which is not supported; use a whsec_ one"
     )]
     Asymmetric,
+    /// Neither the prefix nor base64: something else altogether.
+    #[error("the signing secret has no whsec_ prefix and is not base64; write it as whsec_ and base64")]
+    NoPrefix,
     /// Not base64.
-    #[error("the signing secret is not base64; write it as whsec_ and base64")]
+    #[error("the signing secret is not base64; write it as whsec_ and base64 without line breaks")]
     NotBase64,
+    /// RFC 4648, section 5. The libraries of receivers take it for something else, or for nothing.
+    #[error("the signing secret is base64 for URLs (- and _); write it in the standard alphabet (+ and /)")]
+    UrlSafe,
     /// Too short to be safe.
     #[error("the signing secret holds {0} bytes; use {KEY_BYTES_MIN} to 64 random ones")]
     TooShort(usize),
@@ -59,17 +65,23 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads `whsec_` and base64; the prefix may be missing, and so may the padding.
+    /// Reads `whsec_` and base64; the prefix may be missing, and so may the padding. What is blank around it is none of it.
     pub fn parse(secret: &str) -> Result<Self, KeyError> {
+        let secret = secret.trim();
         if secret.starts_with("whsk_") || secret.starts_with("whpk_") {
             return Err(KeyError::Asymmetric);
         }
-        let text = secret.strip_prefix("whsec_").unwrap_or(secret).as_bytes();
+        let behind = secret.strip_prefix("whsec_");
+        let text = behind.unwrap_or(secret).as_bytes();
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
         let bytes = if text.ends_with(b"=") { BASE64.decode(text) } else { BASE64_NOPAD.decode(text) };
-        let bytes = bytes.map_err(|_| KeyError::NotBase64)?;
+        let bytes = bytes.map_err(|_| match behind {
+            Some(_) if is_base64_for_urls(text) => KeyError::UrlSafe,
+            Some(_) => KeyError::NotBase64,
+            None => KeyError::NoPrefix,
+        })?;
         match bytes.len() {
             short if short < KEY_BYTES_MIN => Err(KeyError::TooShort(short)),
             long if long > KEY_BYTES_MAX => Err(KeyError::TooLong(long)),
@@ -95,6 +107,12 @@ impl Key {
         mac.update(body);
         mac
     }
+}
+
+/// Whether a text is what [`BASE64`] refuses for its alphabet alone.
+fn is_base64_for_urls(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b'-' | b'_'))
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
 }
 
 /// The value of [`SIGNATURE`]: one signature for each key, separated by spaces.
@@ -164,6 +182,7 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::BASE64URL;
     use http::{HeaderName, HeaderValue};
     use serde_json::Value;
 
@@ -231,7 +250,13 @@ mod tests {
         assert!(padded.ends_with('='));
         assert!(Key::parse(padded.trim_end_matches('=')).is_ok(), "padding may be missing");
         assert_eq!(Key::parse("whsec_not base64!").unwrap_err(), KeyError::NotBase64);
+        assert_eq!(Key::parse("not base64!").unwrap_err(), KeyError::NoPrefix);
         assert_eq!(Key::parse("whsk_AAAA").unwrap_err(), KeyError::Asymmetric);
+        let (standard, for_urls) = (BASE64.encode(&[0xfb; 32]), BASE64URL.encode(&[0xfb; 32]));
+        assert!(Key::parse(&format!(" whsec_{standard} \r\n")).is_ok(), "blanks around it are none of it");
+        assert_eq!(Key::parse(&format!("whsec_{for_urls}")).unwrap_err(), KeyError::UrlSafe);
+        let broken = format!("whsec_{}\n{}", &standard[..20], &standard[20..]);
+        assert_eq!(Key::parse(&broken).unwrap_err(), KeyError::NotBase64);
         assert_eq!(format!("{:?}", Key::parse(&padded).unwrap()), "Key(…)");
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::header::CONNECTION;
 use http::uri::Scheme;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -19,10 +20,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Answered, Connector};
 use super::proxy::Gate;
+use super::room::{Own, Room};
 use super::{
     ClientError, Dial, Error, Phase, Policy, Proxy, ProxyFailure, Resolve, SystemResolver, TcpDialer,
     TlsSettings, tls,
 };
+use crate::model::{Findings, Timestamp};
 
 /// Most bytes of a response body that are read. The status decides; a longer body costs its connection, over HTTP/2 its stream.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -58,6 +61,8 @@ pub struct ClientSettings {
     pub tls: TlsSettings,
     /// The proxy that everything goes through.
     pub proxy: Option<Proxy>,
+    /// Connections of all endpoints together; none: as many as there may be.
+    pub connections_max: Option<usize>,
 }
 
 /// What all endpoints share: resolver, TLS settings with their session cache, and the rules of the process.
@@ -67,6 +72,7 @@ pub struct Client {
     proxy: Option<Arc<Gate>>,
     resolve: Arc<dyn Resolve>,
     dial: Arc<dyn Dial>,
+    room: Arc<Room>,
 }
 
 impl Client {
@@ -85,7 +91,8 @@ impl Client {
         let tls = tls::config(&settings.tls)?;
         let gate = settings.proxy.as_ref().map(|proxy| Gate::new(proxy).map(Arc::new));
         let proxy = gate.transpose().map_err(ClientError::Proxy)?;
-        Ok(Arc::new(Self { base: settings.policy, tls, proxy, resolve, dial }))
+        let room = Room::of(settings.connections_max);
+        Ok(Arc::new(Self { base: settings.policy, tls, proxy, resolve, dial, room }))
     }
 
     /// A pool of connections for one endpoint with `own` rules beside those of the process. `timeout` bounds each request
@@ -105,6 +112,7 @@ impl Client {
             self.dial.clone(),
             self.tls.clone(),
             self.proxy.clone(),
+            (self.room.clone(), Own::default()),
             timeout,
         );
         let http = legacy::Client::builder(TokioExecutor::new())
@@ -117,7 +125,7 @@ impl Client {
             .http2_keep_alive_interval(pings.every)
             .http2_keep_alive_timeout(pings.timeout)
             .build(connector);
-        Pool { http, proxy: self.proxy.clone(), timeout }
+        Pool { http, proxy: self.proxy.clone(), room: self.room.clone(), timeout }
     }
 }
 
@@ -168,6 +176,7 @@ pub struct Answer {
 pub struct Pool {
     http: legacy::Client<Connector, Full<Bytes>>,
     proxy: Option<Arc<Gate>>,
+    room: Arc<Room>,
     pub(super) timeout: Duration,
 }
 
@@ -182,11 +191,20 @@ impl fmt::Debug for Pool {
 pub trait Outlet: Send + Sync {
     /// One request, one answer. `again` makes the same request for another connection.
     fn post<'a>(&'a self, call: Call, again: Again<'a>) -> BoxFuture<'a, Result<Answer, Error>>;
+
+    /// Adds how the references stand that are needed on the way.
+    fn look_at_references(&self, _now: Timestamp, _findings: &mut Findings) {}
 }
 
 impl Outlet for Pool {
     fn post<'a>(&'a self, call: Call, again: Again<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         Box::pin(self.post(call, again))
+    }
+
+    fn look_at_references(&self, now: Timestamp, findings: &mut Findings) {
+        if let Some(proxy) = &self.proxy {
+            proxy.look_at_references(now, findings);
+        }
     }
 }
 
@@ -224,7 +242,10 @@ impl Pool {
         let mut sent_again = false;
         loop {
             if let Some(proxy) = reader {
-                proxy.authorize(&mut request);
+                proxy.authorize(&mut request).map_err(|failure| proxy.failed(host, failure))?;
+            }
+            if self.room.is_scarce() {
+                request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             match self.http.request(request).await {
                 Ok(response) if reader.is_some() && response.status() == 407 => {

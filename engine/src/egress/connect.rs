@@ -23,7 +23,9 @@ use tower_service::Service;
 use super::policy::literal;
 use super::proxy::Gate;
 use super::resolve::{LOOKUPS_MAX, dial_first};
+use super::room::{Own, Place, Room};
 use super::{Destination, Dial, Error, Phase, Policy, ProxyFailure, Resolve, TlsFailure};
+use crate::model::is_out_of_files;
 
 /// TCP to where the policy lets through. Each connection resolves its host once.
 #[derive(Clone)]
@@ -53,13 +55,16 @@ impl Checked {
         let refused = |address, refusal| Error::Refused { host: host(), address, refusal };
         self.policy.check_name(to).map_err(|refusal| refused(None, refusal))?;
         let addresses = self.addresses(to.host).await;
-        let addresses = addresses.map_err(|kind| Error::Resolve { host: host(), kind })?;
+        let unresolved = |kind| Error::Resolve { host: host(), kind };
+        let addresses = addresses.map_err(|error| failed(to.host, &error, unresolved))?;
         // One refused address refuses the host: who controls the name must not get a try at each of them.
         for address in &addresses {
             self.policy.check(to, *address).map_err(|refusal| refused(Some(*address), refusal))?;
         }
         let stream = self.dial(addresses, to.port).await;
-        stream.map_err(|(address, kind)| Error::Connect { host: host(), address, kind })
+        stream.map_err(|(address, error)| {
+            failed(to.host, &error, |kind| Error::Connect { host: host(), address, kind })
+        })
     }
 
     /// By the proxy, which resolves the host: what is known here is what the URL says. Its own address is not checked: who
@@ -67,35 +72,40 @@ impl Checked {
     async fn through(&self, proxy: &Gate, to: &Destination<'_>) -> Result<TcpStream, Error> {
         let refused = |(address, refusal)| Error::Refused { host: to.host.to_owned(), address, refusal };
         self.policy.check_unresolved(to).map_err(refused)?;
-        let led = async {
-            let addresses = self.addresses(&proxy.host).await.map_err(ProxyFailure::Resolve)?;
-            let stream = self.dial(addresses, proxy.port).await;
-            let stream = stream.map_err(|(address, kind)| ProxyFailure::Connect(address, kind))?;
-            if to.plain { Ok(stream) } else { proxy.tunnel(stream, to.host, to.port).await }
-        };
-        led.await.map_err(|failure| proxy.failed(to.host, failure))
+        let unresolved = |kind| proxy.failed(to.host, ProxyFailure::Resolve(kind));
+        let addresses = self.addresses(&proxy.host).await;
+        let addresses = addresses.map_err(|error| failed(to.host, &error, unresolved))?;
+        let stream = self.dial(addresses, proxy.port).await.map_err(|(address, error)| {
+            failed(to.host, &error, |kind| proxy.failed(to.host, ProxyFailure::Connect(address, kind)))
+        })?;
+        if to.plain {
+            return Ok(stream);
+        }
+        let led = proxy.tunnel(stream, to.host, to.port).await;
+        led.map_err(|failure| proxy.failed(to.host, failure))
     }
 
-    async fn dial(
-        &self,
-        addresses: Vec<IpAddr>,
-        port: u16,
-    ) -> Result<TcpStream, (SocketAddr, io::ErrorKind)> {
+    async fn dial(&self, addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, (SocketAddr, io::Error)> {
         let sockets: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        dial_first(&*self.dial, &sockets).await.map_err(|(address, error)| (address, error.kind()))
+        dial_first(&*self.dial, &sockets).await
     }
 
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, io::ErrorKind> {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         if let Some(address) = literal(host) {
             return Ok(vec![address]);
         }
         let permit = self.lookups.clone().acquire_owned().await.expect("the semaphore is never closed");
         match self.resolve.resolve(host, permit).await {
             Ok(addresses) if !addresses.is_empty() => Ok(addresses),
-            Ok(_) => Err(io::ErrorKind::NotFound),
-            Err(error) => Err(error.kind()),
+            Ok(_) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) => Err(error),
         }
     }
+}
+
+/// What the system's error means on the way to `host`: that this process has too many files open, or something `other`.
+fn failed(host: &str, error: &io::Error, other: impl FnOnce(io::ErrorKind) -> Error) -> Error {
+    if is_out_of_files(error) { Error::OutOfFiles { host: host.to_owned() } } else { other(error.kind()) }
 }
 
 impl Service<Uri> for Checked {
@@ -117,6 +127,8 @@ impl Service<Uri> for Checked {
 #[derive(Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<Checked>,
+    room: Arc<Room>,
+    own: Own,
     timeout: Duration,
     proxied: bool,
 }
@@ -128,20 +140,24 @@ impl Connector {
         dial: Arc<dyn Dial>,
         tls: Arc<ClientConfig>,
         proxy: Option<Arc<Gate>>,
+        (room, own): (Arc<Room>, Own),
         timeout: Duration,
     ) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
         let proxied = proxy.is_some();
         let checked = Checked { policy: Arc::new(policy), resolve, lookups, dial, proxy };
-        Self { https: HttpsConnector::from((checked, tls)), timeout, proxied }
+        Self { https: HttpsConnector::from((checked, tls)), room, own, timeout, proxied }
     }
 
     async fn connect(mut self, uri: Uri) -> Result<Stream, Error> {
         let host = uri.host().unwrap_or_default().to_owned();
+        let Some(place) = self.room.place(&self.own, self.timeout).await else {
+            return Err(Error::NoRoom { host, places: self.room.places() });
+        };
         match tokio::time::timeout(self.timeout, self.https.call(uri)).await {
             Ok(Ok(io)) => {
                 let by_proxy = self.proxied && matches!(io, MaybeHttpsStream::Http(_));
-                Ok(Stream { io, answered: Answered::default(), by_proxy })
+                Ok(Stream { io, answered: Answered::default(), by_proxy, _place: place })
             }
             // TCP's errors are ours already; whatever else comes is born in the handshake.
             Ok(Err(error)) => Err(match error.downcast::<Error>() {
@@ -187,6 +203,7 @@ pub(super) struct Stream {
     answered: Answered,
     /// Whether the proxy itself reads the requests, which then name their host in full.
     by_proxy: bool,
+    _place: Place,
 }
 
 impl Connection for Stream {

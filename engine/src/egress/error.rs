@@ -41,6 +41,22 @@ pub enum Error {
         /// What the system said.
         kind: io::ErrorKind,
     },
+    /// This process has too many files open to connect.
+    #[error("can't connect to {host}: the engine has too many files open; raise its limit (`ulimit -n`)")]
+    OutOfFiles {
+        /// The host.
+        host: String,
+    },
+    /// All connections that this process may have are in use, or too many of them by this endpoint.
+    #[error(
+        "can't connect to {host}: of the {places} connections that the engine may have, none is left for it;          raise the limit of open files (`ulimit -n`)"
+    )]
+    NoRoom {
+        /// The host.
+        host: String,
+        /// How many there may be.
+        places: usize,
+    },
     /// The proxy did not lead there.
     #[error("the proxy {proxy} does not lead to {host}: {failure}")]
     Proxy {

@@ -12,6 +12,7 @@ mod policy;
 mod proxy;
 mod range;
 mod resolve;
+mod room;
 mod rule;
 mod target;
 mod tls;

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::Error;
 use super::target::{UrlError, check_url};
-use crate::model::{SecretError, SecretRef};
+use crate::model::{Findings, Live, LiveError, SecretError, SecretRef, SecretText, Timestamp};
 
 /// Most bytes of the head of an answer to `CONNECT`.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -61,6 +61,11 @@ impl Proxy {
         let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port().unwrap_or(80));
         Ok(Self { host, port, credentials: None })
     }
+
+    /// Reads the credentials, to say what is wrong with them.
+    pub fn check_credentials(&self) -> Result<(), CredentialsError> {
+        Gate::new(self).map(drop)
+    }
 }
 
 /// Why the credentials for the proxy can't be used.
@@ -81,14 +86,34 @@ pub enum CredentialsError {
 pub(super) struct Gate {
     pub(super) host: String,
     pub(super) port: u16,
-    authorization: Option<HeaderValue>,
+    credentials: Option<Credentials>,
+}
+
+/// User and password, as they are now.
+struct Credentials {
+    user: Live<SecretText, CredentialsError>,
+    password: Live<SecretText, CredentialsError>,
 }
 
 impl Gate {
-    /// Reads the credentials.
+    /// Reads the credentials once: what is wrong with them now is said at start.
     pub(super) fn new(proxy: &Proxy) -> Result<Self, CredentialsError> {
-        let authorization = proxy.credentials.as_ref().map(|(user, password)| basic(user, password));
-        Ok(Self { host: proxy.host.clone(), port: proxy.port, authorization: authorization.transpose()? })
+        let credentials = proxy.credentials.as_ref().map(|(user, password)| Credentials {
+            user: Live::new(user.clone(), check_user),
+            password: Live::new(password.clone(), check_password),
+        });
+        if let Some(credentials) = &credentials {
+            credentials.basic(Timestamp::now())?;
+        }
+        Ok(Self { host: proxy.host.clone(), port: proxy.port, credentials })
+    }
+
+    /// Adds how the references of the credentials stand.
+    pub(super) fn look_at_references(&self, now: Timestamp, findings: &mut Findings) {
+        if let Some(Credentials { user, password }) = &self.credentials {
+            findings.look_at("[egress] proxy_user", user, now);
+            findings.look_at("[egress] proxy_password", password, now);
+        }
     }
 
     /// What kept it from leading to `host`.
@@ -97,10 +122,12 @@ impl Gate {
     }
 
     /// Adds the credentials to a request that the proxy itself is to read.
-    pub(super) fn authorize<B>(&self, request: &mut Request<B>) {
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+    pub(super) fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), ProxyFailure> {
+        if let Some(credentials) = &self.credentials {
+            let basic = credentials.basic(Timestamp::now()).map_err(ProxyFailure::Credentials)?;
+            request.headers_mut().insert(PROXY_AUTHORIZATION, basic);
         }
+        Ok(())
     }
 
     /// Asks the proxy, at the other end of `stream`, for a connection to `host` and `port`.
@@ -115,7 +142,7 @@ impl Gate {
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = Uri::try_from(&whom).map_err(|_| ProxyFailure::NotHttp)?;
         request.headers_mut().insert(HOST, HeaderValue::try_from(whom).map_err(|_| ProxyFailure::NotHttp)?);
-        self.authorize(&mut request);
+        self.authorize(&mut request)?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX);
         let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
@@ -141,19 +168,35 @@ fn good(status: StatusCode) -> Result<(), ProxyFailure> {
     if status.is_success() { Ok(()) } else { Err(ProxyFailure::Status(status.as_u16())) }
 }
 
-fn basic(user: &SecretRef, password: &SecretRef) -> Result<HeaderValue, CredentialsError> {
-    let (user, password) = (user.resolve()?, password.resolve()?);
-    let (user, password) = (user.expose(), password.expose());
-    if user.contains(|char: char| char == ':' || char.is_control()) {
-        return Err(CredentialsError::User);
+impl Credentials {
+    /// The value of the header that carries them.
+    fn basic(&self, now: Timestamp) -> Result<HeaderValue, CredentialsError> {
+        let (user, password) = (self.user.get(now)?, self.password.get(now)?);
+        let text = format!("{}:{}", user.expose(), password.expose());
+        let text = format!("Basic {}", BASE64.encode(text.as_bytes()));
+        let mut value = HeaderValue::try_from(text).expect("base64 is printable ASCII");
+        value.set_sensitive(true);
+        Ok(value)
     }
-    if password.contains(char::is_control) {
-        return Err(CredentialsError::Password);
+}
+
+fn check_user(user: &str) -> Result<SecretText, CredentialsError> {
+    let unfit = user.contains(|char: char| char == ':' || char.is_control());
+    if unfit { Err(CredentialsError::User) } else { Ok(SecretText::new(user)) }
+}
+
+fn check_password(password: &str) -> Result<SecretText, CredentialsError> {
+    let unfit = password.contains(char::is_control);
+    if unfit { Err(CredentialsError::Password) } else { Ok(SecretText::new(password)) }
+}
+
+impl From<LiveError<Self>> for CredentialsError {
+    fn from(error: LiveError<Self>) -> Self {
+        match error {
+            LiveError::Missing(error) => Self::Missing(error),
+            LiveError::Unusable(error) => error,
+        }
     }
-    let text = format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()));
-    let mut value = HeaderValue::try_from(text).expect("base64 is printable ASCII");
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// What kept the proxy from leading to an endpoint.
@@ -163,6 +206,8 @@ pub enum ProxyFailure {
     Resolve(io::ErrorKind),
     /// It took no connection at this address, the last that was tried.
     Connect(SocketAddr, io::ErrorKind),
+    /// Our credentials have no usable value, so it was not asked.
+    Credentials(CredentialsError),
     /// It answered with this status.
     Status(u16),
     /// The connection to it broke off.
@@ -176,6 +221,12 @@ impl fmt::Display for ProxyFailure {
         match self {
             Self::Resolve(kind) => write!(f, "its name does not resolve: {kind}"),
             Self::Connect(address, kind) => write!(f, "can't connect to it at {address}: {kind}"),
+            Self::Credentials(error) => {
+                write!(
+                    f,
+                    "our credentials (`[egress] proxy_user` and `proxy_password`) can't be used: {error}"
+                )
+            }
             Self::Status(407) => f.write_str(
                 "it wants other credentials (407); `[egress] proxy_user` and `proxy_password` name them",
             ),
@@ -198,6 +249,8 @@ impl From<hyper::Error> for ProxyFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -219,9 +272,39 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_read_anew_and_the_last_good_ones_serve_on_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "open sesame\n").unwrap();
+        let file = SecretRef::File { path: path.clone(), prefix: String::new() };
+        let credentials = Some((SecretRef::Plain("Aladdin".to_owned()), file));
+        let gate =
+            Gate::new(&Proxy { credentials, ..Proxy::parse("http://proxy.example").unwrap() }).unwrap();
+        let at = |minutes: u64| Timestamp::now().plus(Duration::from_mins(minutes));
+        let basic = |now| gate.credentials.as_ref().unwrap().basic(now);
+        assert_eq!(basic(at(1)).unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        std::fs::write(&path, "other").unwrap();
+        assert_eq!(basic(at(2)).unwrap(), "Basic QWxhZGRpbjpvdGhlcg==");
+        std::fs::remove_file(&path).unwrap();
+        let look = |now| {
+            let mut findings = Findings::default();
+            gate.look_at_references(now, &mut findings);
+            (findings.wrong.len(), findings.served_on.len())
+        };
+        assert_eq!((basic(at(3)).unwrap().to_str().is_ok(), look(at(3))), (true, (0, 1)));
+        assert!(matches!(basic(at(14)), Err(CredentialsError::Missing(_))));
+        assert_eq!(look(at(14)), (1, 0));
+    }
+
+    #[test]
     fn credentials_that_the_scheme_cannot_carry_are_refused() {
-        let plain = |text: &str| SecretRef::Plain(text.to_owned());
-        let of = |user: &str, password: &str| basic(&plain(user), &plain(password));
+        let of = |user: &str, password: &str| {
+            let (user, password) = (check_user(user)?, check_password(password)?);
+            let live = |text: SecretText| {
+                Live::new(SecretRef::Plain(text.expose().to_owned()), |text| Ok(SecretText::new(text)))
+            };
+            Credentials { user: live(user), password: live(password) }.basic(Timestamp::from_unix_seconds(0))
+        };
         assert_eq!(of("Aladdin", "open sesame").unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
         assert_eq!(of("a:b", "c"), Err(CredentialsError::User));
         assert_eq!(of("a", "c\nd"), Err(CredentialsError::Password));

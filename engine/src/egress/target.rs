@@ -20,6 +20,9 @@ pub enum UrlError {
     /// Neither `https` nor `http`.
     #[error("the scheme is {0:?}; use https, or http to an address that `allow` names")]
     Scheme(String),
+    /// The same of a URL that stands elsewhere, and may be no URL at all but a secret.
+    #[error("its scheme is neither https nor http; use https, or http to an address that `allow` names")]
+    OtherScheme,
     /// `user:password@`.
     #[error("it has a user name or password in it; use a header instead: headers = {{ authorization = … }}")]
     UserInfo,

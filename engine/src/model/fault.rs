@@ -25,6 +25,8 @@ pub enum Code {
     NotCloudEvent,
     /// A JSON Schema refuses the event.
     Schema,
+    /// The data is said to be JSON and can't be read, so that `match` can't say whether the event is wanted.
+    Unjudged,
     /// No schema covers the event and the pipeline rejects such events.
     UnknownType,
     /// The event or what became of it is larger than can be stored.
@@ -61,6 +63,8 @@ pub enum Code {
     Egress,
     /// A secret, URL or header reference has no usable value.
     Config,
+    /// The process has no connection, or no file descriptor, left to reach the endpoint with.
+    OutOfFiles,
     /// The lane is full while its endpoint is out of reach.
     LaneFull,
     /// A publish to a NATS subject failed.
@@ -75,6 +79,7 @@ impl Code {
         match self {
             Self::NotCloudEvent => "not_cloudevent",
             Self::Schema => "schema",
+            Self::Unjudged => "unjudged",
             Self::UnknownType => "unknown_type",
             Self::TooLarge => "too_large",
             Self::CrashLoop => "crash_loop",
@@ -93,6 +98,7 @@ impl Code {
             Self::Protocol => "protocol",
             Self::Egress => "egress",
             Self::Config => "config",
+            Self::OutOfFiles => "out_of_files",
             Self::LaneFull => "lane_full",
             Self::Publish => "publish",
             Self::Internal => "internal",
@@ -124,6 +130,7 @@ pub enum Reason {
     UnknownType,
     TooLarge,
     CrashLoop,
+    Foreign,
     Rejected,
     StepFailed,
     StepTimeout,
@@ -135,16 +142,18 @@ pub enum Reason {
     Egress,
     Config,
     LaneFull,
+    TargetTooLarge,
 }
 
 impl Reason {
     /// Every reason, in the order of the path.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NotCloudEvent,
         Self::Schema,
         Self::UnknownType,
         Self::TooLarge,
         Self::CrashLoop,
+        Self::Foreign,
         Self::Rejected,
         Self::StepFailed,
         Self::StepTimeout,
@@ -156,6 +165,7 @@ impl Reason {
         Self::Egress,
         Self::Config,
         Self::LaneFull,
+        Self::TargetTooLarge,
     ];
 
     /// The token in subjects, headers, metrics and on the command line.
@@ -166,6 +176,7 @@ impl Reason {
             Self::UnknownType => "unknown_type",
             Self::TooLarge => "too_large",
             Self::CrashLoop => "crash_loop",
+            Self::Foreign => "foreign",
             Self::Rejected => "rejected",
             Self::StepFailed => "step_failed",
             Self::StepTimeout => "step_timeout",
@@ -177,6 +188,7 @@ impl Reason {
             Self::Egress => "egress",
             Self::Config => "config",
             Self::LaneFull => "lane_full",
+            Self::TargetTooLarge => "target_too_large",
         }
     }
 
@@ -204,6 +216,18 @@ pub enum Again {
         /// The dead-letter reason once the schedule is used up.
         exhausted: Reason,
     },
+    /// Once it is mended what the event has no part in: the attempt was none, and the task rests in its lane as it was.
+    Held,
+}
+
+impl Again {
+    /// The reason of the dead letter, should it become one.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Never(reason) | Self::Later { exhausted: reason, .. } => reason,
+            Self::Held => Reason::Config,
+        }
+    }
 }
 
 /// One failure of one task.
@@ -241,6 +265,12 @@ impl Fault {
         detail: impl Into<String>,
     ) -> Self {
         let again = Again::Later { after: None, exhausted };
+        Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
+    }
+
+    /// A fault of the operator's or our own at a delivery that no event has a part in.
+    pub fn held(code: Code, whose: Whose, detail: impl Into<String>) -> Self {
+        let (stage, again) = (Stage::Deliver, Again::Held);
         Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
     }
 }

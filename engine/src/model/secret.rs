@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+use super::is_out_of_files;
 
 /// Most bytes of a secret's file.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -21,7 +23,7 @@ pub enum SecretRef {
         /// Put before the value.
         prefix: String,
     },
-    /// `{ file = "path", prefix = "…" }`: a file's text without its last line break, read at every use.
+    /// `{ file = "path", prefix = "…" }`: a file's text without the blanks and line breaks around it, read at every use.
     File {
         /// The file.
         path: PathBuf,
@@ -42,6 +44,9 @@ pub enum SecretError {
     /// The file can't be read.
     #[error("file {} can't be read: {}", .0.display(), .1)]
     File(PathBuf, ErrorKind),
+    /// The file can't be read at this moment, whatever it holds.
+    #[error("file {} can't be read: the process has too many files open; raise its limit (`ulimit -n`)", .0.display())]
+    OutOfFiles(PathBuf),
     /// There is a value and it is empty.
     #[error("{0} is empty")]
     Empty(String),
@@ -60,8 +65,8 @@ impl SecretRef {
                 joined(prefix, &value, || format!("environment variable {name}"))
             }
             Self::File { path, prefix } => {
-                let value = read(path).map_err(|kind| SecretError::File(path.clone(), kind))?;
-                joined(prefix, value.trim_end_matches(['\r', '\n']), || format!("file {}", path.display()))
+                let value = read(path)?;
+                joined(prefix, value.trim(), || format!("file {}", path.display()))
             }
         }
     }
@@ -78,19 +83,22 @@ impl fmt::Debug for SecretRef {
 }
 
 /// Reads a small regular file. A pipe would block the caller, and be empty at the second read.
-fn read(path: &Path) -> Result<String, ErrorKind> {
-    let kind = |error: std::io::Error| error.kind();
-    if !std::fs::metadata(path).map_err(kind)?.is_file() {
-        return Err(ErrorKind::InvalidInput);
+fn read(path: &Path) -> Result<String, SecretError> {
+    let failed = |kind| SecretError::File(path.to_owned(), kind);
+    let io = |error: io::Error| {
+        if is_out_of_files(&error) { SecretError::OutOfFiles(path.to_owned()) } else { failed(error.kind()) }
+    };
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(failed(ErrorKind::InvalidInput));
     }
     let mut text = String::new();
     let limit = SECRET_BYTES_MAX as u64 + 1;
-    File::open(path).map_err(kind)?.take(limit).read_to_string(&mut text).map_err(kind)?;
-    if text.len() > SECRET_BYTES_MAX { Err(ErrorKind::FileTooLarge) } else { Ok(text) }
+    File::open(path).map_err(io)?.take(limit).read_to_string(&mut text).map_err(io)?;
+    if text.len() > SECRET_BYTES_MAX { Err(failed(ErrorKind::FileTooLarge)) } else { Ok(text) }
 }
 
 fn joined(prefix: &str, value: &str, which: impl Fn() -> String) -> Result<SecretText, SecretError> {
-    if value.is_empty() {
+    if value.trim().is_empty() {
         return Err(SecretError::Empty(which()));
     }
     Ok(SecretText(format!("{prefix}{value}")))
@@ -127,12 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gives_its_text_without_the_last_line_break() {
+    fn a_file_gives_its_text_without_what_is_blank_around_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "abc\r\n").unwrap();
         assert_eq!(file(&path).resolve(), Ok(SecretText::new("Bearer abc")));
-        std::fs::write(&path, "\n").unwrap();
+        std::fs::write(&path, "\n abc def \t\r\n\n").unwrap();
+        assert_eq!(file(&path).resolve(), Ok(SecretText::new("Bearer abc def")));
+        std::fs::write(&path, " \n").unwrap();
         let empty = file(&path).resolve().unwrap_err();
         assert_eq!(empty.to_string(), format!("file {} is empty", path.display()));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Event, Fault, Name, Timestamp};
+use super::{Event, Fault, Name, Progress, Timestamp};
 
 /// Most modules that a task remembers; versions may be many while it is tried again and again.
 const MODULES_MAX: usize = 32;
@@ -219,6 +219,14 @@ pub struct Finished {
     pub body: Bytes,
 }
 
+impl Finished {
+    /// Bytes of the body and of the headers as they are stored, about.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + 3 * value.len() + 32);
+        self.body.len() + headers.sum::<usize>()
+    }
+}
+
 /// What a task still has to do, with what it needs for it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Work {
@@ -265,6 +273,9 @@ pub struct Task {
     pub steps: Arc<str>,
     /// Raised by each redrive; a wait of an older one is no copy of this.
     pub generation: u64,
+    /// How often it was stored so far, as far as is known here: each stored state has one more than what it came from
+    /// ([`Progress`]). 0: never, or by a version that didn't count.
+    pub stores: u64,
     /// Attempts made so far.
     pub attempt: u32,
     /// When the first attempt began.
@@ -310,6 +321,11 @@ impl Task {
     /// The subscription's token in subjects: its name or `_`.
     pub fn subscription_token(&self) -> &str {
         self.subscription.as_ref().map_or("_", Name::as_str)
+    }
+
+    /// How far it has come as it stands.
+    pub fn progress(&self) -> Progress {
+        Progress { generation: self.generation, attempt: self.attempt, stores: self.stores }
     }
 
     /// Whether its key is that of its source message, names and path. One that another subscription has taken over keeps the
@@ -382,6 +398,8 @@ pub enum Next {
     Wait(Task, Timestamp, Fault),
     /// It can't be delivered.
     DeadLetter(Task, Fault),
+    /// It rests in its lane, with the attempts that it had, until what it has no part in is mended.
+    Held(Task, Fault),
     /// It became several.
     Split(Vec<Task>),
 }

@@ -62,6 +62,16 @@ pub(super) fn dead_letters(config: &Config) -> Result<(), StreamsError> {
     Ok(())
 }
 
+/// Streams of tasks take whatever their server takes: what came from a source has to fit there.
+pub(super) fn whole_messages(config: &Config, max_payload: usize) -> Result<(), StreamsError> {
+    let limit = usize::try_from(config.max_message_size).unwrap_or(0);
+    let misfit = (limit > 0 && limit < max_payload).then_some(Misfit {
+        what: "it takes smaller messages than its server does, so that tasks may not fit into it",
+        mend: Mend::Edit("--max-msg-size=-1"),
+    });
+    verdict(config, misfit)
+}
+
 /// It takes its own subjects and nothing else, from nowhere else: what others put there can't be read, and what has no place
 /// there is refused.
 pub(super) fn takes_its_own(config: &Config, subjects: &[String]) -> Result<(), StreamsError> {
@@ -182,6 +192,9 @@ mod tests {
             assert_eq!(said.is_empty(), mend.is_empty(), "{number}: {said}");
             assert!(said.contains(mend), "{number}: {said}");
         }
+        let small = Config { max_message_size: 999, ..base(RetentionPolicy::WorkQueue) };
+        assert_eq!(said(whole_messages(&small, 999)), "");
+        assert!(said(whole_messages(&small, 1_000)).contains("edit S --max-msg-size=-1`"));
         let own = ["a.>".to_owned(), "b.>".to_owned()];
         let with = |subjects: &[&str]| Config {
             subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),

@@ -38,7 +38,7 @@ pub struct LaneView {
     pub pipeline: String,
     /// The subscription, or `_` for the pipeline as a whole.
     pub subscription: String,
-    /// `active`, `open`, `paused`, `disabled`, `unreadable` or `orphaned`.
+    /// `active`, `open`, `paused`, `disabled`, `unreadable`, `misconfigured` or `orphaned`.
     pub state: &'static str,
     /// Why, for people.
     pub why: String,

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::bucket::if_there;
+use super::parts::{Parts, PartsError};
 use super::tasks::{self, Death, DecodeError};
 use super::unreadable::{Unreadable, readable};
-use super::{ApiError, Nats, StoreError, Stored};
+use super::{ApiError, Nats, Prefix, StoreError, Stored};
 use crate::model::{Name, Reason, SourceMessage, SourceRef, Task, Work};
 
 /// One dead letter.
@@ -20,6 +21,8 @@ pub struct Letter {
     pub subscription: String,
     /// Why it is one.
     pub death: Death,
+    /// Where what it holds is, if it fitted into no message; `task` says no more then than whose it is.
+    pub parts: Option<Parts>,
     /// The task, if this version can read it.
     pub task: Result<Task, DecodeError>,
 }
@@ -50,8 +53,16 @@ impl Selection {
 #[derive(Debug, thiserror::Error)]
 pub enum RedriveError {
     /// There is nothing to redrive.
-    #[error("only a reference to it is stored, because it was too large: publish it again in a smaller form")]
+    #[error(
+        "only a reference to it is stored, because an earlier version found it too large: publish it again"
+    )]
     NoBody,
+    /// It is kept in parts, and they are not all there.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+    /// It is kept in parts, and they can't be read.
+    #[error("its parts can't be read")]
+    ReadParts(#[source] ApiError),
     /// It can't be read.
     #[error(transparent)]
     Unreadable(#[from] DecodeError),
@@ -93,9 +104,11 @@ impl RedriveError {
     /// Whether it is about this dead letter alone, so that others may well be redriven.
     pub fn is_of_this_one(&self) -> bool {
         match self {
-            Self::NoBody | Self::Unreadable(_) | Self::Aged { .. } | Self::Headers(_) => true,
+            Self::NoBody | Self::Parts(_) | Self::Unreadable(_) | Self::Aged { .. } | Self::Headers(_) => {
+                true
+            }
             Self::Store(error) => error.is_of_this_message(),
-            Self::Original(_) | Self::NotRemoved(_) => false,
+            Self::ReadParts(_) | Self::Original(_) | Self::NotRemoved(_) => false,
         }
     }
 }
@@ -109,7 +122,10 @@ impl Nats {
 
     /// The task that a dead letter goes on as: in a new generation, with no attempts made. Changes nothing.
     pub async fn revived(&self, letter: &Letter, take: Take) -> Result<Task, RedriveError> {
-        let task = letter.task.clone()?;
+        let task = match (take, &letter.parts) {
+            (Take::Stored, Some(_)) => self.put_together(letter).await?.task?,
+            (Take::Stored, None) | (Take::Original, _) => letter.task.clone()?,
+        };
         let task = match (take, &task.work) {
             (Take::Stored, Work::Source(message))
                 if message.body.is_empty() && message.headers.is_empty() =>
@@ -146,7 +162,30 @@ impl Nats {
         let (headers, body): (_, Bytes) = tasks::encode(&task);
         let subject = self.prefix().lane(&letter.pipeline, &letter.subscription);
         self.store(subject, headers, body).await?;
-        self.delete(&self.prefix().dlq(), letter.stored.sequence).await.map_err(RedriveError::NotRemoved)
+        self.discard(letter).await.map_err(RedriveError::NotRemoved)
+    }
+
+    /// A letter that is kept in parts, with all that it holds; any other as it is.
+    pub async fn put_together(&self, letter: &Letter) -> Result<Letter, RedriveError> {
+        let Some(parts) = &letter.parts else { return Ok(letter.clone()) };
+        let dlq = self.prefix().dlq();
+        let mut bytes = Vec::new();
+        for part in 0..parts.count {
+            let subject = Prefix::part(&letter.stored.subject, &parts.id, part);
+            let stored = self.last_on(&dlq, &subject).await.map_err(RedriveError::ReadParts)?;
+            let missing = PartsError::Missing { part: part + 1, count: parts.count };
+            bytes.push(stored.ok_or(missing)?.body);
+        }
+        let (mut headers, body) = parts.join(&bytes)?;
+        tasks::push_death(&mut headers, &letter.death);
+        let (pipeline, subscription) =
+            (Name::new(&letter.pipeline).ok(), Name::new(&letter.subscription).ok());
+        let task = match pipeline {
+            Some(pipeline) => tasks::decode(&pipeline, subscription.as_ref(), &headers, &body),
+            None => letter.task.clone(),
+        };
+        let stored = Stored { headers, body, ..letter.stored.clone() };
+        Ok(Letter { stored, task, ..letter.clone() })
     }
 
     /// Tells the engines that a lane of this pipeline has got something. One that doesn't hear it looks every few seconds.
@@ -154,9 +193,18 @@ impl Nats {
         let _ = self.nudge(self.prefix().nudge(pipeline)).await;
     }
 
-    /// Removes a dead letter for good.
+    /// Removes a dead letter for good, and then its parts.
     pub async fn discard(&self, letter: &Letter) -> Result<(), ApiError> {
-        self.delete(&self.prefix().dlq(), letter.stored.sequence).await
+        let dlq = self.prefix().dlq();
+        self.delete(&dlq, letter.stored.sequence).await?;
+        let Some(parts) = &letter.parts else { return Ok(()) };
+        for part in 0..parts.count {
+            let subject = Prefix::part(&letter.stored.subject, &parts.id, part);
+            if let Some(part) = self.last_on(&dlq, &subject).await? {
+                self.delete(&dlq, part.sequence).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -167,5 +215,6 @@ pub(super) fn letter(nats: &Nats, stored: Stored) -> Option<Letter> {
     let death = tasks::death(&stored.headers)?;
     let name = Name::new(&pipeline).ok()?;
     let task = tasks::decode(&name, Name::new(&subscription).ok().as_ref(), &stored.headers, &stored.body);
-    Some(Letter { stored, pipeline, subscription, death, task })
+    let parts = Parts::of(&stored.headers);
+    Some(Letter { stored, pipeline, subscription, death, parts, task })
 }

@@ -15,6 +15,7 @@ pub mod names;
 pub mod origins;
 pub mod orphans;
 pub mod owner;
+pub mod parts;
 pub mod pull;
 pub mod reader;
 pub mod registry;

@@ -164,6 +164,11 @@ impl Prefix {
         format!("{}.dlq.{pipeline}.{subscription}.{reason}", self.subject)
     }
 
+    /// A part (from 0) of a dead letter that fits into no message.
+    pub fn part(letter_subject: &str, id: &str, part: usize) -> String {
+        format!("{letter_subject}.part.{id}.{part}")
+    }
+
     /// Where engines tell one another that a lane got something.
     pub fn nudge(&self, pipeline: &Name) -> String {
         format!("{}.nudge.{pipeline}", self.subject)

@@ -82,6 +82,8 @@ pub enum LaneMode {
     Disabled,
     /// An engine that can't read a task in it leaves it alone. Engines that can go on.
     Unreadable,
+    /// An engine has no usable value for what its subscription refers to. Engines that have go on.
+    Misconfigured,
 }
 
 impl LaneMode {
@@ -93,6 +95,7 @@ impl LaneMode {
             Self::Paused => "paused",
             Self::Disabled => "disabled",
             Self::Unreadable => "unreadable",
+            Self::Misconfigured => "misconfigured",
         }
     }
 }
@@ -112,13 +115,16 @@ pub struct LaneRecord {
     /// When an open circuit is probed next (Unix ns).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe: Option<u64>,
+    /// The engine that lacks values for a misconfigured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 impl LaneRecord {
     /// What holds, and why, since now.
     pub fn new(state: LaneMode, why: impl Into<String>) -> Self {
         let since = Timestamp::now().unix_nanos();
-        Self { state, why: why.into(), since, last_error: None, next_probe: None }
+        Self { state, why: why.into(), since, last_error: None, next_probe: None, engine: None }
     }
 }
 
@@ -380,17 +386,39 @@ impl Registry {
         next_probe: Timestamp,
         last_error: Option<String>,
     ) -> Result<(), RegistryError> {
-        let key = format!("lane.{pipeline}.{subscription}");
-        let entry = self.store.entry(key.clone()).await.map_err(read)?;
-        let Some(entry) = entry.filter(|entry| entry.operation == kv::Operation::Put) else { return Ok(()) };
-        let mut record: LaneRecord = serde_json::from_slice(&entry.value).map_err(read)?;
-        if record.state != LaneMode::Open {
-            return Ok(());
-        }
+        let (record, revision) = self.lane_at(pipeline, subscription).await?;
+        let Some(mut record) = record.filter(|record| record.state == LaneMode::Open) else { return Ok(()) };
         record.next_probe = Some(next_probe.unix_nanos());
         record.last_error = last_error.or(record.last_error);
-        let bytes = Bytes::from(serde_json::to_vec(&record).map_err(written)?);
-        self.store.update(key, bytes, entry.revision).await.map(|_| ()).map_err(written)
+        self.swap_lane(pipeline, subscription, Some(&record), revision).await
+    }
+
+    /// The record of a lane, and the revision by which it is changed.
+    pub async fn lane_at(
+        &self,
+        pipeline: &str,
+        subscription: &str,
+    ) -> Result<(Option<LaneRecord>, u64), RegistryError> {
+        let read_now = self.bucket().read(&format!("lane.{pipeline}.{subscription}")).await;
+        let (entry, revision) = read_now.map_err(RegistryError::Asked)?;
+        let record = entry.map(|entry| serde_json::from_slice(&entry.body).map_err(read)).transpose()?;
+        Ok((record, revision))
+    }
+
+    /// Writes or removes the record of a lane, if nobody else has changed it since `revision`.
+    pub async fn swap_lane(
+        &self,
+        pipeline: &str,
+        subscription: &str,
+        record: Option<&LaneRecord>,
+        revision: u64,
+    ) -> Result<(), RegistryError> {
+        let key = format!("lane.{pipeline}.{subscription}");
+        let Some(record) = record else {
+            return self.store.purge_expect_revision(key, Some(revision)).await.map_err(written);
+        };
+        let bytes = Bytes::from(serde_json::to_vec(record).map_err(written)?);
+        self.bucket().write(&key, bytes, revision).await.map(|_| ()).map_err(RegistryError::Stored)
     }
 
     /// The record of a lane.

@@ -1,5 +1,6 @@
 //! Storing, reading and deleting single messages, with errors that say what to do next.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use async_nats::HeaderMap;
@@ -8,7 +9,7 @@ use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::ErrorCode;
 use bytes::Bytes;
 use data_encoding::BASE64;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::{ApiError, Nats, api};
@@ -250,11 +251,17 @@ struct Got {
 struct GotMessage {
     subject: String,
     seq: u64,
-    #[serde(default)]
-    data: String,
-    #[serde(default)]
-    hdrs: String,
-    time: String,
+    #[serde(default, deserialize_with = "base64")]
+    data: Vec<u8>,
+    #[serde(default, deserialize_with = "base64")]
+    hdrs: Vec<u8>,
+    time: Timestamp,
+}
+
+/// Bytes as the API writes them. What can't be read is an error, never an empty message.
+fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text: Cow<'_, str> = Deserialize::deserialize(deserializer)?;
+    BASE64.decode(text.as_bytes()).map_err(serde::de::Error::custom)
 }
 
 /// A message as a stream holds it, its headers as the publisher sent them.
@@ -269,14 +276,8 @@ pub(super) struct RawStored {
 
 impl From<GotMessage> for RawStored {
     fn from(got: GotMessage) -> Self {
-        let decode = |text: &str| BASE64.decode(text.as_bytes()).unwrap_or_default();
-        Self {
-            subject: got.subject,
-            sequence: got.seq,
-            time: Timestamp::parse(&got.time).unwrap_or_default(),
-            header_block: decode(&got.hdrs),
-            body: decode(&got.data).into(),
-        }
+        let GotMessage { subject, seq: sequence, data, hdrs: header_block, time } = got;
+        Self { subject, sequence, time, header_block, body: data.into() }
     }
 }
 
@@ -288,7 +289,7 @@ impl From<RawStored> for Stored {
 }
 
 /// Reads `NATS/1.0\r\nname: value\r\n…`.
-fn header_lines(block: &[u8]) -> Vec<(String, String)> {
+pub(super) fn header_lines(block: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(block);
     let lines = text.split("\r\n").skip(1);
     let pairs = lines.filter_map(|line| line.split_once(':'));
@@ -298,6 +299,18 @@ fn header_lines(block: &[u8]) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_cant_be_read_is_no_empty_message() {
+        let got = |data: &str, time: &str| {
+            let text = format!(r#"{{"message":{{"subject":"s","seq":1,"data":"{data}","time":"{time}"}}}}"#);
+            serde_json::from_str::<Got>(&text).map(|got| got.message.data)
+        };
+        let time = "2026-11-24T03:00:00Z";
+        assert_eq!(got("eA==", time).unwrap(), b"x");
+        assert!(got("eA=", time).is_err());
+        assert!(got("eA==", "yesterday").is_err());
+    }
 
     #[test]
     fn header_blocks_are_read_line_by_line() {

@@ -49,6 +49,16 @@ pub enum StreamsError {
         #[source]
         source: async_nats::Error,
     },
+    /// The server takes no messages that are large enough.
+    #[error(
+        "the server takes messages of at most {have} bytes (max_payload), and Hookmill needs at least {MAX_PAYLOAD_MIN}: \
+         64 KiB for the headers of a stored task, the rest for events; raise max_payload in nats-server's configuration \
+         (its default is 1MB) and load it again"
+    )]
+    MaxPayload {
+        /// The server's limit.
+        have: usize,
+    },
     /// A stream that is there is not as it has to be.
     #[error("stream {stream} is there, but {what}; {mend}")]
     Unfit {
@@ -61,12 +71,17 @@ pub enum StreamsError {
     },
 }
 
+/// The least `max_payload` of a server, in bytes: room for a task's headers, and as much for its event.
+pub const MAX_PAYLOAD_MIN: usize = 128 * 1024;
+
 impl StreamsError {
     /// Whether it may be otherwise in a moment.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Api { source, .. } => source.is_passing(),
-            Self::Overlap { .. } | Self::Bucket { .. } | Self::Unfit { .. } => false,
+            Self::Overlap { .. } | Self::Bucket { .. } | Self::MaxPayload { .. } | Self::Unfit { .. } => {
+                false
+            }
         }
     }
 }
@@ -165,8 +180,14 @@ impl Nats {
 
     /// Makes what is missing of the engine's streams and bucket, and refuses what is there but unfit.
     pub async fn ensure_streams(&self, lane_messages_max: u64) -> Result<(), StreamsError> {
-        self.fitting(retries(self), fit::retries).await?;
-        self.fitting(lanes(self, lane_messages_max), fit::lanes).await?;
+        let max_payload = self.max_payload();
+        if max_payload < MAX_PAYLOAD_MIN {
+            return Err(StreamsError::MaxPayload { have: max_payload });
+        }
+        let whole = |config: &Config| fit::whole_messages(config, max_payload);
+        self.fitting(retries(self), |config| fit::retries(config).and_then(|()| whole(config))).await?;
+        let lanes = lanes(self, lane_messages_max);
+        self.fitting(lanes, |config| fit::lanes(config).and_then(|()| whole(config))).await?;
         self.fitting(dead_letters(self), fit::dead_letters).await?;
         self.ensure_bucket().await
     }
@@ -174,7 +195,7 @@ impl Nats {
     async fn fitting(
         &self,
         config: Config,
-        fits: fn(&Config) -> Result<(), StreamsError>,
+        fits: impl Fn(&Config) -> Result<(), StreamsError>,
     ) -> Result<(), StreamsError> {
         let subjects = config.subjects.clone();
         // In a box: configurations are large, and futures that hold them are moved whole.

@@ -10,10 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::parts::{PARTS, Parts};
+use crate::model::progress::next_store;
 use crate::model::task::LastFault;
 use crate::model::{
-    DeliveryId, Event, EventRef, Finished, Fits, Name, Reason, SourceMessage, SourceRef, SplitPath, Task,
-    TaskKey, Timestamp, Work,
+    DeliveryId, Event, EventRef, Finished, Fits, Name, Progress, Reason, SourceMessage, SourceRef, SplitPath,
+    Task, TaskKey, Timestamp, Work,
 };
 
 /// The format this engine writes and reads.
@@ -34,6 +36,7 @@ const STEPS: &str = "Hookmill-Steps";
 const KEY: &str = "Hookmill-Key";
 const DELIVERY_ID: &str = "Hookmill-Delivery-Id";
 const GENERATION: &str = "Hookmill-Generation";
+const STORES: &str = "Hookmill-Stores";
 const ATTEMPT: &str = "Hookmill-Attempt";
 const FIRST_ATTEMPT: &str = "Hookmill-First-Attempt";
 const LEFT: &str = "Hookmill-Left";
@@ -72,6 +75,17 @@ pub enum DecodeError {
     Event(String),
 }
 
+impl DecodeError {
+    /// Whether it can be no task of any version: somebody else has put it there.
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            Self::Format(format) => format.is_empty(),
+            Self::Header(_) => true,
+            Self::Event(_) => false,
+        }
+    }
+}
+
 fn encode_value(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
 }
@@ -100,7 +114,7 @@ pub struct Death {
     pub status: Option<u16>,
 }
 
-/// A task as a message.
+/// A task as a message: its next stored state, with one more store behind it.
 pub fn encode(task: &Task) -> Encoded {
     let mut headers = context(task);
     let body = match &task.work {
@@ -141,21 +155,30 @@ pub fn dead_letter_as_it_is(headers: &[(String, String)], body: &Bytes, death: &
     (headers, body.clone())
 }
 
-/// A dead letter without its body: headers, stream and sequence, each value cut.
-pub fn encode_reference(task: &Task, death: &Death) -> Encoded {
+/// A dead letter whose message, no task of ours, is kept in parts.
+pub fn foreign_in_parts(death: &Death, parts: &Parts) -> Encoded {
+    let mut headers = Vec::new();
+    push_death(&mut headers, death);
+    headers.push((PARTS.to_owned(), parts.to_string()));
+    (headers, Bytes::new())
+}
+
+/// A dead letter whose task is kept in parts: headers that say whose it is, each value cut.
+pub fn encode_in_parts(task: &Task, death: &Death, parts: &Parts) -> Encoded {
     // The last module alone: a list that is cut would name one that doesn't exist.
     let modules = task.modules.last().cloned().into_iter().collect();
     let mut headers = context(&Task { modules, ..task.clone() });
     headers.retain(|(name, _)| name != RESUME);
     headers.push((RESUME.to_owned(), "source".to_owned()));
     push_death(&mut headers, death);
+    headers.push((PARTS.to_owned(), parts.to_string()));
     for (_, value) in &mut headers {
         value.truncate(value.floor_char_boundary(SHOWN_BYTES_MAX));
     }
     (headers, Bytes::new())
 }
 
-fn push_death(headers: &mut Vec<(String, String)>, death: &Death) {
+pub(super) fn push_death(headers: &mut Vec<(String, String)>, death: &Death) {
     headers.retain(|(name, _)| name != ERROR && name != STATUS);
     headers.push((REASON.to_owned(), death.reason.as_str().to_owned()));
     headers.push((ERROR.to_owned(), encode_value(&death.error)));
@@ -182,6 +205,7 @@ fn context(task: &Task) -> Vec<(String, String)> {
     push(KEY, task.key.to_string());
     push(DELIVERY_ID, task.delivery_id.to_string());
     push(GENERATION, task.generation.to_string());
+    push(STORES, next_store(task.stores).to_string());
     push(ATTEMPT, task.attempt.to_string());
     if let Some(first) = task.first_attempt {
         push(FIRST_ATTEMPT, first.to_string());
@@ -233,6 +257,11 @@ impl<'h> Fields<'h> {
 
     fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, DecodeError> {
         self.required(name)?.parse().map_err(|_| DecodeError::Header(name))
+    }
+
+    /// A number that older versions didn't write: 0 then.
+    fn count(&self, name: &'static str) -> Result<u64, DecodeError> {
+        if self.text(name).is_none() { Ok(0) } else { self.number(name) }
     }
 
     fn prefixed(&self, prefix: &str) -> Vec<(String, String)> {
@@ -295,6 +324,7 @@ pub fn decode(
         path: SplitPath::parse(fields.text(SPLIT).unwrap_or_default()).ok_or(DecodeError::Header(SPLIT))?,
         steps: fields.text(STEPS).unwrap_or_default().into(),
         generation: fields.number(GENERATION)?,
+        stores: fields.count(STORES)?,
         attempt: fields.number(ATTEMPT)?,
         first_attempt,
         left: left.map(Duration::from_millis),
@@ -355,10 +385,11 @@ pub fn key(headers: &[(String, String)]) -> Option<String> {
     TaskKey::from_stored(fields.text(KEY)?).map(|key| key.to_string())
 }
 
-/// Generation and attempt of a stored task, without decoding the rest.
-pub fn standing(headers: &[(String, String)]) -> Option<(u64, u32)> {
+/// How far a stored task has come, without decoding the rest; none: it is no task.
+pub fn progress(headers: &[(String, String)]) -> Option<Progress> {
     let fields = Fields(headers);
-    Some((fields.number(GENERATION).ok()?, fields.number(ATTEMPT).ok()?))
+    let (generation, attempt) = (fields.number(GENERATION).ok()?, fields.number(ATTEMPT).ok()?);
+    Some(Progress { generation, attempt, stores: fields.count(STORES).ok()? })
 }
 
 #[cfg(test)]
@@ -387,6 +418,7 @@ mod tests {
             path,
             steps: "abc".into(),
             generation: 2,
+            stores: 4,
             attempt: 3,
             first_attempt: Some(Timestamp::from_unix_nanos(5)),
             left: Some(Duration::from_millis(1500)),
@@ -411,7 +443,8 @@ mod tests {
             matches!(task.work, Work::Step(..)),
             "what came from storage fits there"
         );
-        Task { fits: None, ..back }
+        assert_eq!(back.stores, task.stores + 1, "each store counts");
+        Task { fits: None, stores: task.stores, ..back }
     }
 
     #[test]

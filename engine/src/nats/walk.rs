@@ -8,6 +8,7 @@ use super::letters::{Letter, Selection, letter};
 use super::streams::StreamsError;
 use super::{ApiError, Nats, Reader};
 use crate::model::Timestamp;
+use crate::model::fault::chain;
 
 /// Why a walk can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -178,8 +179,20 @@ impl Letter {
             })),
             "resume": task.map(|task| task.work.resume()),
             "modules": task.map(|task| &task.modules),
-            "bytes": self.stored.body.len(),
+            "bytes": self.parts.as_ref().map_or(self.stored.body.len(), |parts| parts.bytes),
         })
+    }
+
+    /// All of it, put together where it is kept in parts; where these can't be, why (`parts_error`).
+    pub async fn put_together(&self, nats: &Nats) -> Value {
+        match nats.put_together(self).await {
+            Ok(letter) => letter.whole(),
+            Err(error) => {
+                let mut value = self.whole();
+                value["parts_error"] = json!(chain(&error));
+                value
+            }
+        }
     }
 
     /// All of it: headers and body as well.

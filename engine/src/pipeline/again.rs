@@ -19,7 +19,12 @@ impl Pipeline {
     pub fn admit_again(&self, task: &Task, message: SourceMessage, max_payload: usize) -> AdmittedAgain {
         match self.admit(message, &task.source, task.generation, max_payload) {
             Admitted::Refused(_, fault) => AdmittedAgain::Refused(fault),
-            Admitted::Tasks { tasks, .. } => {
+            Admitted::Tasks { tasks, unjudged, .. } => {
+                if let Some((_, fault)) =
+                    unjudged.into_iter().find(|(found, _)| found.subscription == task.subscription)
+                {
+                    return AdmittedAgain::Refused(fault);
+                }
                 let own = tasks.into_iter().find(|found| found.subscription == task.subscription);
                 own.map_or(AdmittedAgain::Filtered(Filtered::Filter), |fresh| {
                     // An output of a split goes through its split again and follows its own path.
@@ -27,6 +32,7 @@ impl Pipeline {
                         key: task.key.clone(),
                         delivery_id: task.delivery_id.clone(),
                         path: task.path.clone(),
+                        stores: task.stores,
                         attempt: task.attempt,
                         first_attempt: task.first_attempt,
                         left: task.left,

@@ -25,8 +25,6 @@ use tower_service::Service;
 
 use super::tls::Tls;
 
-/// Most connections at once; more wait in the system's queue.
-const CONNECTIONS_MAX: usize = 512;
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for the head of a request, and between two requests.
@@ -46,14 +44,15 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
-/// Serves until `stop`.
+/// Serves until `stop`, at most so many connections at once; more wait in the system's queue.
 pub(super) async fn serve(
     listener: TcpListener,
+    connections_max: usize,
     tls: Option<Arc<Tls>>,
     router: Router,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(connections_max));
     let mut running = JoinSet::new();
     loop {
         tokio::select! {

@@ -82,6 +82,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
+    connections_max: usize,
 }
 
 /// What the handlers of health and metrics need.
@@ -92,12 +93,16 @@ struct Shared {
 }
 
 impl Listener {
-    /// Binds.
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Self, ListenError> {
+    /// Binds, for so many connections at once; more wait in the system's queue.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<Tls>>,
+        connections_max: usize,
+    ) -> Result<Self, ListenError> {
         let bound = async {
             let socket = TcpListener::bind(address).await?;
             let address = socket.local_addr()?;
-            Ok(Self { socket, address, tls })
+            Ok(Self { socket, address, tls, connections_max })
         };
         bound.await.map_err(|source| ListenError { address, source })
     }
@@ -128,7 +133,7 @@ impl Listener {
             .with_state(Shared { engine, metrics });
         let router = admin::with_problems(health.merge(admin::router(admin)));
         tokio::select! {
-            () = connections::serve(self.socket, self.tls, router, stop) => {}
+            () = connections::serve(self.socket, self.connections_max, self.tls, router, stop) => {}
             never = keep_up(&upkeep) => match never {},
         }
     }

@@ -11,6 +11,8 @@ pub const EVENTS_RECEIVED: &str = "hookmill_events_received_total";
 pub const EVENTS_REJECTED: &str = "hookmill_events_rejected_total";
 /// Events that no subscription wanted, `{pipeline}`.
 pub const EVENTS_UNMATCHED: &str = "hookmill_events_unmatched_total";
+/// Events that `match` could not judge, because their data can't be read, `{pipeline,subscription}`.
+pub const UNJUDGED: &str = "hookmill_match_unjudged_total";
 /// Ends, `{pipeline,subscription,outcome}`.
 pub const DELIVERIES: &str = "hookmill_deliveries_total";
 /// Attempts, `{pipeline,subscription,result}`.
@@ -29,7 +31,7 @@ pub const STEP_FAILURES: &str = "hookmill_step_failures_total";
 pub const MODULE_SWAPS: &str = "hookmill_module_swaps_total";
 /// Tasks in a lane, `{pipeline,subscription}`.
 pub const LANE_BACKLOG: &str = "hookmill_lane_backlog";
-/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, `{pipeline,subscription}`.
+/// 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured, `{pipeline,subscription}`.
 pub const LANE_STATE: &str = "hookmill_lane_state";
 /// Messages held by this engine.
 pub const IN_FLIGHT: &str = "hookmill_in_flight";
@@ -37,6 +39,8 @@ pub const IN_FLIGHT: &str = "hookmill_in_flight";
 pub const WAITING: &str = "hookmill_waiting";
 /// Messages in the dead-letter stream.
 pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
+/// Messages that are held because their dead letter can't be stored in any form, `{pipeline}`.
+pub const UNSTORABLE: &str = "hookmill_unstorable";
 /// 1 for the file of a pipeline that this engine has loaded, 0 for those that it had before, `{pipeline,revision}`.
 pub const CONFIG_INFO: &str = "hookmill_config_info";
 /// Times that the files were loaded again, `{result}`: `ok`, or `refused` for those that changed nothing.
@@ -64,6 +68,7 @@ fn describe() {
     describe_counter!(EVENTS_RECEIVED, "messages taken from a source stream");
     describe_counter!(EVENTS_REJECTED, "messages dead-lettered for the pipeline as a whole");
     describe_counter!(EVENTS_UNMATCHED, "events that no subscription wanted");
+    describe_counter!(UNJUDGED, "events that match could not judge");
     describe_counter!(DELIVERIES, "ends of tasks: delivered, filtered, dead_lettered");
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
     describe_histogram!(DELIVERY_DURATION, metrics::Unit::Seconds, "length of an attempt");
@@ -78,9 +83,13 @@ fn describe() {
     describe_gauge!(CONFIG_INFO, "1 for the loaded file of a pipeline, 0 for earlier ones");
     describe_counter!(CONFIG_RELOADS, "times that the files were loaded again: ok, refused");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
-    describe_gauge!(LANE_STATE, "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable");
+    describe_gauge!(
+        LANE_STATE,
+        "0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured"
+    );
     describe_gauge!(IN_FLIGHT, "messages held by this engine");
     describe_gauge!(WAITING, "tasks that wait for their next attempt");
     describe_gauge!(DEAD_LETTERS_OLDEST, metrics::Unit::Seconds, "age of the oldest dead letter");
     describe_gauge!(DEAD_LETTERS, "messages in the dead-letter stream");
+    describe_gauge!(UNSTORABLE, "messages held because their dead letter can't be stored in any form");
 }

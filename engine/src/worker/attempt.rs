@@ -14,6 +14,7 @@ use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
 use super::storing::{Put, Stopped, forms};
 use crate::lane::Tried;
+use crate::model::progress::next_store;
 use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
 use crate::pipeline::Moment;
@@ -66,6 +67,7 @@ fn sign(fault: &Fault) -> Sign {
         | Code::Internal => Sign::Failure,
         Code::NotCloudEvent
         | Code::Schema
+        | Code::Unjudged
         | Code::UnknownType
         | Code::TooLarge
         | Code::CrashLoop
@@ -73,6 +75,7 @@ fn sign(fault: &Fault) -> Sign {
         | Code::StepsChanged
         | Code::Egress
         | Code::Config
+        | Code::OutOfFiles
         | Code::LaneFull => Sign::Neither,
     }
 }
@@ -120,7 +123,7 @@ impl Engine {
     }
 
     /// Stores a task in its lane and settles it; a full lane that moves is waited for, one that doesn't is not.
-    async fn store_in_lane(
+    pub(super) async fn store_in_lane(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
         mut task: Task,
@@ -128,6 +131,7 @@ impl Engine {
         lease: Option<u64>,
     ) {
         ticket.close();
+        task.stores = ticket.stores();
         let tried = Tried::by(Timestamp::now(), task.attempt, task.first_attempt);
         task.left = Some(lane.subscription.retry.left(tried));
         let mut smaller = forms(&task).skip(1).collect::<Vec<_>>().into_iter();
@@ -159,7 +163,10 @@ impl Engine {
                     () = self.cut_off.cancelled() => return,
                 },
                 Put::Full => {
-                    let detail = "the lane is full and its endpoint is out of reach";
+                    let detail = match lane.misconfigured() {
+                        Some(why) => format!("the lane is full and stands still: {why}"),
+                        None => "the lane is full and its endpoint is out of reach".to_owned(),
+                    };
                     let (code, reason) = (Code::LaneFull, Reason::LaneFull);
                     let fault = Fault::never(Stage::Deliver, code, Whose::Endpoint, reason, detail);
                     self.bury(lane, task, fault, ticket, lease).await;
@@ -207,14 +214,15 @@ impl Engine {
                 }
             };
             match next {
-                Next::Onward(onward) => {
+                Next::Onward(mut onward) => {
                     let due = Timestamp::now().plus(lane.subscription.deadline(&onward) + LEASE_ROOM);
+                    onward.stores = ticket.stores();
                     match Box::pin(self.storing.wait(&onward, due, lease)).await {
                         Put::Stored(sequence) => {
                             lease = Some(sequence);
-                            ticket.settle_so_far().await;
+                            ticket.settle_behind(next_store(onward.stores)).await;
                         }
-                        Put::Elsewhere => ticket.settle_so_far().await,
+                        Put::Elsewhere => ticket.settle_behind(next_store(onward.stores)).await,
                         Put::Stopped => return,
                         // Held on by what it came from, with progress acks.
                         Put::TooLarge | Put::Full => {}
@@ -236,6 +244,9 @@ impl Engine {
                 }
                 Next::DeadLetter(task, fault) => {
                     return Box::pin(self.bury(&lane, task, fault, ticket, lease)).await;
+                }
+                Next::Held(task, fault) => {
+                    return Box::pin(self.hold(&lane, task, &fault, ticket, lease)).await;
                 }
                 Next::Split(children) => {
                     drop(slot);
@@ -266,16 +277,16 @@ impl Engine {
             return Ok(None);
         }
         match Box::pin(self.original(task)).await? {
-            Some(event) if task.path.is_root() => {
+            Ok(event) if task.path.is_root() => {
                 task.fits = Some(Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() }));
                 task.work = Work::Step(0, event);
                 task.steps = subscription.steps_hash().clone();
                 task.http.clear();
                 Ok(None)
             }
-            _ => {
-                let detail =
-                    "the steps of the subscription changed, and the original event is not there any more";
+            original => {
+                let why = original.err().unwrap_or_else(|| "a split can't be gone through again".to_owned());
+                let detail = format!("the steps of the subscription changed, and {why}");
                 let (code, reason) = (Code::StepsChanged, Reason::StepsChanged);
                 let fault = Fault::never(Stage::Transform, code, Whose::Operator, reason, detail);
                 Ok(Some(Next::DeadLetter(task.clone(), fault)))
@@ -283,17 +294,21 @@ impl Engine {
         }
     }
 
-    /// The event as its source stream still has it.
-    async fn original(&self, task: &Task) -> Result<Option<Arc<Event>>, Stopped> {
-        let stored = self.storing.still_there(&task.source).await?;
-        Ok(stored.and_then(|stored| Event::parse(&stored.headers, &stored.body).ok()).map(Arc::new))
+    /// The event as its source stream still has it, or why it can't be had from there.
+    async fn original(&self, task: &Task) -> Result<Result<Arc<Event>, String>, Stopped> {
+        let Some(stored) = self.storing.still_there(&task.source).await? else {
+            return Ok(Err("the original event is not there any more".to_owned()));
+        };
+        let event = Event::parse(&stored.headers, &stored.body);
+        Ok(event.map(Arc::new).map_err(|error| format!("the original event can't be read: {error}")))
     }
 
     /// `advance` under its deadline; past a second its lease is stored and what was held is settled.
     async fn advance(&self, lane: &Lane, task: &Task, ticket: &Ticket, lease: &mut Option<u64>) -> Next {
         let subscription = &lane.subscription;
         let deadline = subscription.deadline(task);
-        let moment = Moment { clock: &Clock::Wall, draw: rand::random() };
+        let room = self.nats.max_payload().saturating_sub(crate::pipeline::TASK_ROOM_BYTES);
+        let moment = Moment { clock: &Clock::Wall, draw: rand::random(), room };
         let advance = abort_late_if_marked(task, lane.pipeline.advance(subscription, task.clone(), moment));
         let advance = AssertUnwindSafe(advance).catch_unwind();
         tokio::pin!(advance);
@@ -304,14 +319,14 @@ impl Engine {
             let advance = timeout(deadline.saturating_sub(LEASE_AFTER), advance);
             let store = async {
                 let due = Timestamp::now().plus(deadline.saturating_sub(LEASE_AFTER) + LEASE_ROOM);
-                let leased = leased(task);
+                let leased = Task { stores: ticket.stores(), ..leased(task) };
                 match self.storing.wait_in_some_form(&leased, due, *lease).await {
                     Put::Stored(sequence) => *lease = Some(sequence),
                     Put::Elsewhere => {}
                     // Held on, with progress acks, until the attempt has its outcome.
                     Put::TooLarge | Put::Full | Put::Stopped => return,
                 }
-                ticket.settle_so_far().await;
+                ticket.settle_behind(next_store(leased.stores)).await;
             };
             futures_util::join!(advance, Box::pin(store)).0
         };
@@ -329,7 +344,7 @@ impl Engine {
     async fn put_off(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
-        task: Task,
+        mut task: Task,
         due: Timestamp,
         mut ticket: Ticket,
         lease: Option<u64>,
@@ -338,6 +353,7 @@ impl Engine {
             return self.store_in_lane(lane, task, ticket, lease).await;
         }
         ticket.close();
+        task.stores = ticket.stores();
         match self.storing.wait_in_some_form(&task, due, lease).await {
             Put::Stored(_) | Put::Elsewhere => ticket.settle().await,
             Put::Stopped => {}
@@ -346,32 +362,6 @@ impl Engine {
                 self.bury(lane, task, fault, ticket, lease).await;
             }
         }
-    }
-
-    /// Stores the dead letter.
-    async fn bury(&self, lane: &Lane, task: Task, fault: Fault, ticket: Ticket, lease: Option<u64>) {
-        let reason = match fault.again {
-            crate::model::Again::Never(reason) => reason,
-            crate::model::Again::Later { exhausted, .. } => exhausted,
-        };
-        if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
-            return;
-        }
-        if reason == Reason::Gone {
-            self.disable(lane, "the endpoint answered 410 Gone").await;
-        }
-        self.finish(ticket, lease).await;
-        lane.counters.dead_lettered.increment(1);
-        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
-        tracing::warn!(%pipeline, %subscription, %reason, delivery_id = %task.delivery_id, modules = task.modules.join(","), error = fault.detail, "dead-lettered");
-    }
-
-    /// The end is stored: the lease goes, then what is held is acknowledged.
-    async fn finish(&self, ticket: Ticket, lease: Option<u64>) {
-        if let Some(sequence) = lease {
-            self.storing.delete_lease(sequence).await;
-        }
-        ticket.settle().await;
     }
 
     /// A split: its outputs go through the door one by one, and what the task was held by stays until all are settled.
@@ -383,10 +373,11 @@ impl Engine {
         ticket: Ticket,
         lease: Option<u64>,
     ) {
+        let mut parent = Task { stores: ticket.stores(), ..leased(task) };
         let mut holds = ticket.into_holds();
         if let Some(sequence) = lease {
             let due = Timestamp::now().plus(SPLIT_LEASE);
-            let sequence = match self.storing.wait(&leased(task), due, Some(sequence)).await {
+            let sequence = match self.storing.wait(&parent, due, Some(sequence)).await {
                 Put::Stored(sequence) => sequence,
                 Put::Stopped => return,
                 Put::Elsewhere | Put::TooLarge | Put::Full => sequence,
@@ -401,10 +392,11 @@ impl Engine {
             hold.also(other);
         }
         // What is resumed may have been split before; its outputs may wait already.
-        self.enter_one_by_one(leased(task), children, hold, task.attempt > 0);
+        parent.stores = next_store(parent.stores);
+        self.enter_one_by_one(parent, children, hold, task.attempt > 0);
     }
 
-    fn enter_one_by_one(self: &Arc<Self>, parent: Task, children: Vec<Task>, hold: Hold, again: bool) {
+    fn enter_one_by_one(self: &Arc<Self>, mut parent: Task, children: Vec<Task>, hold: Hold, again: bool) {
         let engine = self.clone();
         self.tracker.spawn(async move {
             let mut renewed = Instant::now();
@@ -413,6 +405,7 @@ impl Engine {
                     renewed = Instant::now();
                     let due = Timestamp::now().plus(SPLIT_LEASE);
                     hold.renew(|lease| engine.storing.wait_again(&parent, due, lease)).await;
+                    parent.stores = next_store(parent.stores);
                 }
                 if let Some(ready) = engine.enter(child, hold.share(), again).await {
                     engine.spawn_attempt(ready);
@@ -434,7 +427,7 @@ impl Engine {
         let sign = match next {
             Next::Delivered { .. } => Sign::Success,
             Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => sign(fault),
-            Next::Filtered(_) | Next::Onward(_) | Next::Split(_) => Sign::Neither,
+            Next::Filtered(_) | Next::Onward(_) | Next::Held(..) | Next::Split(_) => Sign::Neither,
         };
         match sign {
             Sign::Success => {

@@ -253,6 +253,10 @@ impl Engine {
         let decoded = tasks::decode(pipeline, Some(subscription), &message.headers, &message.body);
         let mut task = match decoded {
             Ok(task) => task,
+            Err(error) if error.is_foreign() => {
+                let hold = Hold::message(&self.holds, acker, None);
+                return self.set_aside(pipeline, subscription.as_str(), &message, &error, hold).await;
+            }
             Err(error) => {
                 self.leave_alone(&lane, &error).await;
                 return acker.nak().await;

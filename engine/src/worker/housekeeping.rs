@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use metrics::gauge;
 
 use super::held::PROGRESS_EVERY;
-use super::lane::Lane;
+use super::lane::{Differs, Lane};
 use super::{Engine, FLOOR_EVERY};
 use crate::model::{EventRef, Name, SourceRef, Timestamp};
 use crate::nats::registry::{LaneMode, LaneRecord};
@@ -45,6 +45,8 @@ impl Engine {
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
         }));
+        let follow = self.clone().follow_references();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
         let engine = self.clone();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             let mut from = 1;
@@ -203,6 +205,10 @@ impl Engine {
             };
             if let Some(lane) = self.lane_named(&pipeline, &subscription) {
                 lane.set_record(change.record.as_ref());
+                // Whoever resumes a lane is told again what it lacks.
+                if lane.differs() == Some(Differs::Unsaid) {
+                    self.say_in_registry(&lane).await;
+                }
             }
         }
     }
@@ -223,7 +229,7 @@ impl Engine {
         } else {
             tracing::info!(%pipeline, %subscription, "circuit closed");
         }
-        if lane.is_stopped() || lane.is_unreadable() {
+        if lane.is_stopped() || lane.is_unreadable() || lane.is_misconfigured() {
             return;
         }
         let registry = self.registry.clone();
@@ -232,7 +238,8 @@ impl Engine {
             let kept = match opened {
                 Some((since, why)) => {
                     let (since, last_error) = (since.unix_nanos(), Some(why.clone()));
-                    let record = LaneRecord { state: LaneMode::Open, why, since, last_error, next_probe };
+                    let state = LaneMode::Open;
+                    let record = LaneRecord { state, why, since, last_error, next_probe, engine: None };
                     registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await
                 }
                 None => registry.clear_lane(pipeline.as_str(), subscription.as_str()).await,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either};
-use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::gate::Trouble;
@@ -21,7 +20,6 @@ use crate::model::{Code, Fault, Name, Reason, SourceMessage, SourceRef, Stage, T
 use crate::nats::{Delivered, tasks};
 use crate::pipeline::{Admitted, Pipeline};
 use crate::source;
-use crate::telemetry::metrics as names;
 
 /// Pause before a place that could not be prepared is tried again, at first and at most.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -164,7 +162,7 @@ impl Engine {
     }
 
     /// After a cut of the connection: dead-letters what cut it, if a message did. False: it could not be found out.
-    async fn bury_unreadable(&self, pipeline: &Pipeline, place: &source::Place) -> bool {
+    async fn bury_unreadable(self: &Arc<Self>, pipeline: &Arc<Pipeline>, place: &source::Place) -> bool {
         let found = match place.unreadable(&self.nats, &pipeline.source).await {
             Ok(found) => found,
             Err(error) => {
@@ -239,13 +237,13 @@ impl Engine {
             let task = pipeline.whole(message, source, generation, Arc::default());
             return Box::pin(self.reject(pipeline, task, fault, hold)).await;
         };
-        let (mut tasks, filtered, about) = match admitted {
-            Admitted::Tasks { tasks, filtered, about } => (tasks, filtered, about),
+        let (mut tasks, filtered, unjudged, about) = match admitted {
+            Admitted::Tasks { tasks, filtered, unjudged, about } => (tasks, filtered, unjudged, about),
             Admitted::Refused(task, fault) => {
                 return Box::pin(self.reject(pipeline, *task, fault, hold)).await;
             }
         };
-        if tasks.is_empty() && filtered.is_empty() {
+        if tasks.is_empty() && filtered.is_empty() && unjudged.is_empty() {
             pipeline.unmatched.increment(1);
         }
         for name in &filtered {
@@ -253,6 +251,9 @@ impl Engine {
                 lane.counters.filtered.increment(1);
             }
             self.saw_filtered(pipeline, name, source, &about);
+        }
+        for (task, fault) in unjudged {
+            Box::pin(self.end_unjudged(task, fault, hold.share())).await;
         }
         if tasks.len() == 1
             && let Some(task) = tasks.pop()
@@ -264,25 +265,6 @@ impl Engine {
         // Now: the message is held by its tasks alone and let go as soon as each has its end or its lease.
         hold.settle().await;
         futures_util::future::join_all(shares).await;
-    }
-
-    /// Dead-letters a message for the pipeline as a whole.
-    pub(super) async fn reject(&self, pipeline: &Pipeline, task: Task, fault: Fault, hold: Hold) {
-        let crate::model::Again::Never(reason) = fault.again else { return };
-        if !matches!(self.storing.dead_letter(&task, reason, &fault).await, Put::Stored(_)) {
-            return;
-        }
-        let labels = [("pipeline", pipeline.name.to_string()), ("reason", reason.to_string())];
-        counter!(names::EVENTS_REJECTED, &labels).increment(1);
-        tracing::warn!(
-            pipeline = %pipeline.name, %reason, sequence = task.source.sequence, error = fault.detail,
-            "message dead-lettered for the pipeline as a whole"
-        );
-        if let Some(onlooker) = &self.onlooker {
-            let next = crate::model::Next::DeadLetter(task.clone(), fault);
-            onlooker(&super::Seen { task: &task, next: &next, at: crate::model::Timestamp::now() });
-        }
-        hold.settle().await;
     }
 
     /// Takes a task that is due, or that lay in a lane.
@@ -302,6 +284,9 @@ impl Engine {
         let decoded = tasks::decode(&pipeline.name, subscription.as_ref(), &message.headers, &message.body);
         let task = match decoded {
             Ok(task) => task,
+            Err(error) if error.is_foreign() => {
+                return self.set_aside(&pipeline.name, &token, &message, &error, hold).await;
+            }
             Err(error) => {
                 match subscription.and_then(|name| self.lane_named(&pipeline.name, &name)) {
                     Some(lane) => self.leave_alone(&lane, &error).await,

@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use metrics::Counter;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::counters::Counters;
 use crate::lane::Pace;
 use crate::lane::circuit::{Change, Circuit, CircuitState};
 use crate::model::Timestamp;
 use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::pipeline::{Pipeline, Subscription};
-use crate::telemetry::metrics as names;
 
 /// A subscription with what the engine keeps in memory about it. All but the subscription itself is shared with the lane
 /// of the same name in the engine that takes over when the files are loaded again.
@@ -44,7 +43,39 @@ struct State {
     record: LaneMode,
     /// A task of a format that this engine can't read lies in it.
     unreadable: bool,
+    references: References,
+    /// The process could not connect for want of file descriptors: until the next look.
+    out_of_files: bool,
     last_error: Option<String>,
+}
+
+/// How the references of its subscription stand.
+#[derive(Default)]
+struct References {
+    /// Which of them have no usable value, as this engine sees them.
+    wrong: Option<String>,
+    /// The engine that says in the registry that it has none for some.
+    said_wrong_by: Option<String>,
+    /// Whether the last good value of one serves on.
+    served_on: bool,
+}
+
+impl State {
+    /// Whether nothing is attempted until somebody resumes the lane, or mends what it needs.
+    fn rests(&self) -> bool {
+        self.unreadable
+            || self.references.wrong.is_some()
+            || matches!(self.record, LaneMode::Paused | LaneMode::Disabled)
+    }
+}
+
+/// How the registry's word on a lane that lacks values differs from this engine's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Differs {
+    /// It lacks them, and the registry doesn't say so.
+    Unsaid,
+    /// It has them, and this engine has said that it lacks them.
+    SaidBy(String),
 }
 
 /// What a task may do at a lane's door.
@@ -61,7 +92,7 @@ pub enum Entry {
 /// What a lane's drain may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
-    /// Nothing, until somebody resumes it.
+    /// Nothing, until somebody resumes it or mends what it needs.
     Rest,
     /// Nothing but a probe at `probe_at`; what has expired by the opening at `since` is dead-lettered.
     Probe {
@@ -106,48 +137,6 @@ fn resize(permits: &Arc<Semaphore>, from: usize, to: usize) -> Option<Shrinking>
     }))
 }
 
-/// Counter handles, looked up once.
-pub struct Counters {
-    /// Ends.
-    pub delivered: Counter,
-    /// Ends.
-    pub filtered: Counter,
-    /// Ends.
-    pub dead_lettered: Counter,
-    /// Attempts that delivered.
-    pub attempts_ok: Counter,
-    /// Attempts that failed.
-    pub attempts_failed: Counter,
-    /// Length of attempts, in seconds.
-    pub duration: metrics::Histogram,
-    /// Age of delivered events, in seconds.
-    pub age: metrics::Histogram,
-}
-
-impl Counters {
-    fn new(pipeline: &str, subscription: &str) -> Self {
-        let labels = |key: &'static str, value: &'static str| {
-            [
-                ("pipeline", pipeline.to_owned()),
-                ("subscription", subscription.to_owned()),
-                (key, value.to_owned()),
-            ]
-        };
-        let end = |outcome| metrics::counter!(names::DELIVERIES, &labels("outcome", outcome));
-        let attempt = |result| metrics::counter!(names::DELIVERY_ATTEMPTS, &labels("result", result));
-        let both = [("pipeline", pipeline.to_owned()), ("subscription", subscription.to_owned())];
-        Self {
-            duration: metrics::histogram!(names::DELIVERY_DURATION, &both),
-            age: metrics::histogram!(names::EVENT_AGE, &both),
-            delivered: end("delivered"),
-            filtered: end("filtered"),
-            dead_lettered: end("dead_lettered"),
-            attempts_ok: attempt("ok"),
-            attempts_failed: attempt("failed"),
-        }
-    }
-}
-
 impl Lane {
     /// A lane that is empty, as far as we know.
     pub fn new(pipeline: Arc<Pipeline>, subscription: Arc<Subscription>) -> Self {
@@ -166,6 +155,8 @@ impl Lane {
                 circuit: Circuit::new(subscription.circuit),
                 record: LaneMode::Active,
                 unreadable: false,
+                references: References::default(),
+                out_of_files: false,
                 last_error: None,
             })),
             pipeline,
@@ -204,6 +195,7 @@ impl Lane {
             };
         }
         drop(state);
+        subscription.take_after(&self.subscription);
         Self {
             pipeline,
             subscription,
@@ -228,9 +220,7 @@ impl Lane {
     /// What a task may do now.
     pub fn entry(&self) -> Entry {
         let state = self.state();
-        let blocked =
-            state.circuit.is_open() || matches!(state.record, LaneMode::Paused | LaneMode::Disabled);
-        if blocked || state.unreadable {
+        if state.circuit.is_open() || state.rests() || state.out_of_files {
             Entry::Store
         } else if state.circuit.allowed(self.subscription.concurrency) < self.subscription.concurrency {
             // An empty lane as well: what falls due at once after an outage would take every slot of an endpoint that has
@@ -245,7 +235,8 @@ impl Lane {
 
     /// Whether a full lane has to wait for room (its circuit is closed, it moves) or gives up.
     pub fn moves(&self) -> bool {
-        matches!(self.plan(), Plan::Drain(_))
+        let state = self.state();
+        !state.rests() && !state.circuit.is_open()
     }
 
     /// A newcomer's slot beside the drain, if one is free at once and the rate allows it.
@@ -313,7 +304,7 @@ impl Lane {
     /// What the drain may do now.
     pub fn plan(&self) -> Plan {
         let state = self.state();
-        if state.unreadable || matches!(state.record, LaneMode::Paused | LaneMode::Disabled) {
+        if state.rests() || state.out_of_files {
             return Plan::Rest;
         }
         match state.circuit.state() {
@@ -365,9 +356,10 @@ impl Lane {
     }
 
     /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due.
-    /// What another engine, or an earlier run, could not read is none of it: this one looks for itself.
+    /// What another engine, or an earlier run, could not read is none of it, nor what it had no values for: this one looks for
+    /// itself.
     pub fn restore(&self, record: &LaneRecord, now: Timestamp) {
-        if record.state == LaneMode::Unreadable {
+        if matches!(record.state, LaneMode::Unreadable | LaneMode::Misconfigured) {
             return;
         }
         let mut state = self.state();
@@ -379,7 +371,7 @@ impl Lane {
     }
 
     /// The registry's word on the lane. Circuits are each engine's own: another's opening says nothing here, nor does what
-    /// another can't read. No record any more means that somebody resumed the lane: it is read again.
+    /// another can't read or has no values for. No record any more means that somebody resumed the lane: it is read again.
     pub fn set_record(&self, record: Option<&LaneRecord>) {
         let mut state = self.state();
         let mode = record.map_or(LaneMode::Active, |record| record.state);
@@ -391,6 +383,9 @@ impl Lane {
             state.unreadable = false;
         }
         state.record = mode;
+        let misconfigured = record.filter(|record| record.state == LaneMode::Misconfigured);
+        state.references.said_wrong_by =
+            misconfigured.map(|record| record.engine.clone().unwrap_or_default());
         drop(state);
         self.changed.notify_waiters();
     }
@@ -411,13 +406,71 @@ impl Lane {
         state.unreadable || state.record == LaneMode::Unreadable
     }
 
-    /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable.
+    /// Which references have no usable value, as this engine sees them; none: all have one. True if that is news. As with a
+    /// pause, what the circuit has seen before counts no longer, so that the time in between expires nothing.
+    pub fn set_misconfigured(&self, why: Option<String>) -> bool {
+        let mut state = self.state();
+        if state.references.wrong == why {
+            return false;
+        }
+        if state.references.wrong.is_none() {
+            state.circuit.reset();
+        }
+        state.references.wrong = why;
+        drop(state);
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// What was set last.
+    pub fn misconfigured(&self) -> Option<String> {
+        self.state().references.wrong.clone()
+    }
+
+    /// What the registry says of it that this engine doesn't, or the other way round.
+    pub fn differs(&self) -> Option<Differs> {
+        let state = self.state();
+        match (&state.references.wrong, state.record, &state.references.said_wrong_by) {
+            (Some(_), LaneMode::Active | LaneMode::Open, _) => Some(Differs::Unsaid),
+            (None, LaneMode::Misconfigured, Some(engine)) => Some(Differs::SaidBy(engine.clone())),
+            _ => None,
+        }
+    }
+
+    /// Whether last good values serve on. True if that is news.
+    pub fn set_served_on(&self, served_on: bool) -> bool {
+        std::mem::replace(&mut self.state().references.served_on, served_on) != served_on
+    }
+
+    /// The process had no file descriptor left to connect with: nothing is attempted until the next look. True if that is news.
+    pub fn set_out_of_files(&self, out_of_files: bool) -> bool {
+        let news = std::mem::replace(&mut self.state().out_of_files, out_of_files) != out_of_files;
+        if news {
+            self.changed.notify_waiters();
+        }
+        news
+    }
+
+    /// Whether it rests only until the next look finds it mended.
+    pub fn waits_for_mending(&self) -> bool {
+        let state = self.state();
+        state.references.wrong.is_some() || state.out_of_files
+    }
+
+    /// Whether this engine, or by the registry another one, has no values for its references.
+    pub fn is_misconfigured(&self) -> bool {
+        let state = self.state();
+        state.references.wrong.is_some() || state.record == LaneMode::Misconfigured
+    }
+
+    /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured.
     pub fn gauge(&self) -> u8 {
         let state = self.state();
         match (state.record, state.circuit.is_open(), state.spilling) {
             (LaneMode::Disabled, _, _) => 4,
             (LaneMode::Paused, _, _) => 3,
             _ if state.unreadable => super::unreadable::GAUGE,
+            _ if state.references.wrong.is_some() => super::misconfigured::GAUGE,
             (_, true, _) => 2,
             (_, false, true) => 1,
             (_, false, false) => 0,

@@ -6,14 +6,19 @@
 mod again;
 mod answered;
 mod attempt;
+mod counters;
 mod drain;
+mod ends;
 mod gate;
 mod health;
 mod held;
 mod housekeeping;
 mod intake;
+#[cfg(test)]
+mod interleavings;
 mod lane;
 mod loops;
+mod misconfigured;
 mod modules;
 mod overdue;
 mod revision;
@@ -24,6 +29,7 @@ mod succession;
 mod suspects;
 mod taking;
 mod unreadable;
+mod unstorable;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -227,6 +233,7 @@ impl Engine {
         for pipeline in &engine.pipelines {
             engine.put_into_force(pipeline).await?;
         }
+        engine.look_at_references().await;
         engine.keep_house();
         engine.begin(Left::new());
         Ok(engine)

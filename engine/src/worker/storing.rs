@@ -8,13 +8,20 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Stuck, Trouble};
-use crate::model::{Fault, Reason, SourceRef, Task, Timestamp, Work};
+use crate::model::progress::{AfterRefusal, after_refusal};
+use crate::model::{Fault, Name, Reason, SourceMessage, SourceRef, Task, Timestamp, Work};
+use crate::nats::parts::Parts;
 use crate::nats::tasks::{self, Death};
 use crate::nats::{ApiError, NO_STREAM, Nats, Prefix, StoreError, Stored};
 
 /// Pause after a refusal, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Room that a part leaves in a message.
+const PART_HEADERS_BYTES: usize = 1024;
+/// The smallest parts that are tried.
+const PART_BYTES_MIN: usize = 1024;
 
 /// How often it is looked into why something is stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,7 +42,7 @@ pub struct Stopped;
 pub enum Put {
     /// Stored, with this sequence.
     Stored(u64),
-    /// The task goes on elsewhere: a wait of its own generation is there already.
+    /// The task goes on elsewhere: a wait that is further on is there already.
     Elsewhere,
     /// It does not fit.
     TooLarge,
@@ -131,21 +138,18 @@ impl Storing {
                 // Another message is there, or nobody knows: the leader says which.
                 Err(StoreError::WrongLast | StoreError::Unknown) => {
                     match self.nats.last_on(&prefix.retries(), &subject).await {
-                        // It fired or was never there. Once more, on an empty subject.
-                        Ok(None) if expected != 0 => {
-                            expected = 0;
-                            continue;
-                        }
-                        Ok(None) => StoreError::Unknown.into(),
-                        Ok(Some(there)) => match compare(&there, task, replaces) {
-                            Found::Replaceable if expected != there.sequence => {
-                                expected = there.sequence;
-                                continue;
+                        Ok(there) => {
+                            let there = there.map(|there| (there.sequence, tasks::progress(&there.headers)));
+                            match after_refusal(&task.progress().stored(), expected, there) {
+                                AfterRefusal::Expect(sequence) => {
+                                    expected = sequence;
+                                    continue;
+                                }
+                                AfterRefusal::Stored(sequence) => return Put::Stored(sequence),
+                                AfterRefusal::Elsewhere => return Put::Elsewhere,
+                                AfterRefusal::Ask => StoreError::Unknown.into(),
                             }
-                            Found::Replaceable => StoreError::Unknown.into(),
-                            Found::Same => return Put::Stored(there.sequence),
-                            Found::Other => return Put::Elsewhere,
-                        },
+                        }
                         Err(error) => error.into(),
                     }
                 }
@@ -189,46 +193,95 @@ impl Storing {
         counts.get(subject).is_some_and(|count| *count >= limit)
     }
 
-    /// Stores a dead letter; by reference if it does not fit.
+    /// Stores a dead letter in the fullest form that fits, whatever its reason; what fits in none is kept in parts.
+    /// `TooLarge`: not even these can be stored, and what it came from has to be held.
     pub async fn dead_letter(&self, task: &Task, reason: Reason, fault: &Fault) -> Put {
         let death = Death { reason, error: fault.detail.clone(), status: fault.status };
-        let subject = |reason: Reason| {
-            self.nats.prefix().dead_letter(task.pipeline.as_str(), task.subscription_token(), reason.as_str())
-        };
-        if reason != Reason::TooLarge {
-            for form in forms(task) {
-                let (headers, body) = tasks::encode_dead_letter(&form, &death);
-                match self.put_dead_letter(subject(reason), headers, body, false).await {
-                    Put::TooLarge => {}
-                    put => return put,
-                }
+        let subject = self.nats.prefix().dead_letter(
+            task.pipeline.as_str(),
+            task.subscription_token(),
+            reason.as_str(),
+        );
+        for form in forms(task) {
+            let message = tasks::encode_dead_letter(&form, &death);
+            match self.put_dead_letter(&subject, message).await {
+                Put::TooLarge => {}
+                put => return put,
             }
         }
-        let death = Death { reason: Reason::TooLarge, ..death };
-        let (headers, body) = tasks::encode_reference(task, &death);
-        self.put_dead_letter(subject(Reason::TooLarge), headers, body, true).await
+        let head = |parts: &Parts| tasks::encode_in_parts(task, &death, parts);
+        Box::pin(self.in_parts(&subject, &tasks::encode(task), head)).await
     }
 
-    /// `last`: there is no smaller form, so a refusal for its size is one to wait for the end of.
-    async fn put_dead_letter(
+    /// Stores what was found on a subject of the engine's and is no task as a dead letter (`foreign`), byte for byte but for
+    /// what the server has put onto it.
+    pub async fn foreign(
         &self,
-        subject: String,
-        headers: Vec<(String, String)>,
-        body: Bytes,
-        last: bool,
+        pipeline: &Name,
+        subscription: &str,
+        message: &SourceMessage,
+        why: String,
     ) -> Put {
+        let death = Death { reason: Reason::Foreign, error: why, status: None };
+        let subject = self.nats.prefix().dead_letter(pipeline.as_str(), subscription, death.reason.as_str());
+        let letter = tasks::dead_letter_as_it_is(&message.headers, &message.body, &death);
+        match self.put_dead_letter(&subject, letter.clone()).await {
+            Put::TooLarge => {
+                let head = |parts: &Parts| tasks::foreign_in_parts(&death, parts);
+                Box::pin(self.in_parts(&subject, &letter, head)).await
+            }
+            put => put,
+        }
+    }
+
+    async fn put_dead_letter(&self, subject: &str, (headers, body): tasks::Encoded) -> Put {
         let stream = self.nats.prefix().dlq();
-        let mut patience = self.patience("a dead letter can't be stored", stream, Some(subject.clone()));
+        let mut patience = self.patience("a dead letter can't be stored", stream, Some(subject.to_owned()));
         loop {
-            let refused = match self.nats.store(subject.clone(), headers.clone(), body.clone()).await {
+            let refused = match self.nats.store(subject.to_owned(), headers.clone(), body.clone()).await {
                 Ok(sequence) => return Put::Stored(sequence),
-                Err(StoreError::TooLarge) if !last => return Put::TooLarge,
+                Err(StoreError::TooLarge) => return Put::TooLarge,
                 Err(error) => error,
             };
             if !patience.refused(refused).await {
                 return Put::Stopped;
             }
         }
+    }
+
+    /// Stores what fits into no message in parts, and then the letter that names them. Parts that are refused are tried in
+    /// smaller ones: the stream may take less than the server.
+    async fn in_parts(
+        &self,
+        letter: &str,
+        message: &tasks::Encoded,
+        head: impl Fn(&Parts) -> tasks::Encoded,
+    ) -> Put {
+        let mut room = self.nats.max_payload().saturating_sub(PART_HEADERS_BYTES);
+        while room >= PART_BYTES_MIN {
+            let id = format!("{:016x}", rand::random::<u64>());
+            let (parts, bytes) = Parts::split(message, id, room);
+            match self.put_parts(letter, &parts, bytes).await {
+                Put::TooLarge => room /= 2,
+                Put::Stored(_) => {
+                    return self.put_dead_letter(letter, head(&parts)).await;
+                }
+                put => return put,
+            }
+        }
+        Put::TooLarge
+    }
+
+    async fn put_parts(&self, letter: &str, parts: &Parts, bytes: Vec<Bytes>) -> Put {
+        let mut put = Put::TooLarge;
+        for (part, bytes) in bytes.into_iter().enumerate() {
+            let subject = Prefix::part(letter, &parts.id, part);
+            put = self.put_dead_letter(&subject, (Vec::new(), bytes)).await;
+            if !matches!(put, Put::Stored(_)) {
+                break;
+            }
+        }
+        put
     }
 
     /// Stores a wait in the first form that fits.
@@ -279,7 +332,7 @@ impl Storing {
         }
     }
 
-    /// Whether a wait of this task's own generation is there: it goes on elsewhere. `None`: the engine stops.
+    /// Whether a wait is there that is further on than this task: it goes on elsewhere. `None`: the engine stops.
     pub async fn waits_already(&self, task: &Task) -> Option<bool> {
         let prefix = self.nats.prefix();
         let subject = prefix.wait(task);
@@ -287,8 +340,8 @@ impl Storing {
         loop {
             match self.nats.last_on(&prefix.retries(), &subject).await {
                 Ok(there) => {
-                    let standing = there.and_then(|there| tasks::standing(&there.headers));
-                    return Some(standing.is_some_and(|(generation, _)| generation >= task.generation));
+                    let there = there.and_then(|there| tasks::progress(&there.headers));
+                    return Some(there.is_some_and(|there| task.progress().goes_on_at(&there)));
                 }
                 Err(error) => {
                     if !patience.refused(error).await {
@@ -317,28 +370,6 @@ fn what_to_mend(trouble: &Trouble, seen: Option<String>, prefix: &Prefix) -> Opt
             StoreError::WrongLast | StoreError::NoStream | StoreError::TooLarge | StoreError::Refused(_),
         )
         | None => seen,
-    }
-}
-
-/// What a wait that is there means for the one to be stored.
-enum Found {
-    /// Our own lease, or an older generation: replace it.
-    Replaceable,
-    /// What we meant to store is stored.
-    Same,
-    /// The task goes on elsewhere.
-    Other,
-}
-
-fn compare(there: &Stored, task: &Task, replaces: Option<u64>) -> Found {
-    let standing = tasks::standing(&there.headers);
-    if replaces == Some(there.sequence) || standing.is_none_or(|(generation, _)| generation < task.generation)
-    {
-        Found::Replaceable
-    } else if standing == Some((task.generation, task.attempt)) {
-        Found::Same
-    } else {
-        Found::Other
     }
 }
 

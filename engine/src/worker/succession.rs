@@ -56,6 +56,7 @@ impl Engine {
         }
         old.retire().await;
         old.clear_gauges(&self);
+        self.look_at_references().await;
         self.begin(left);
         self.keep_house();
         for lane in self.all_lanes().filter(|lane| lane.is_spilling()) {

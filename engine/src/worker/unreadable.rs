@@ -6,8 +6,10 @@ use std::sync::PoisonError;
 use metrics::gauge;
 
 use super::Engine;
+use super::held::Hold;
 use super::lane::Lane;
-use crate::model::Name;
+use super::storing::Put;
+use crate::model::{Name, SourceMessage};
 use crate::nats::Registry;
 use crate::nats::registry::{LaneMode, LaneRecord, RegistryError};
 use crate::nats::tasks::DecodeError;
@@ -44,6 +46,22 @@ impl Engine {
             say(pipeline, subscription, error);
             self.keep_unreadable(pipeline, subscription, error).await;
             gauge!(names::LANE_STATE, &labels(pipeline)).set(f64::from(GAUGE));
+        }
+    }
+
+    /// What lies on a subject of ours and is no task goes to the dead letters as `foreign`, and stops nothing.
+    pub(super) async fn set_aside(
+        &self,
+        pipeline: &Name,
+        subscription: &str,
+        message: &SourceMessage,
+        error: &DecodeError,
+        hold: Hold,
+    ) {
+        let why = format!("a message that is no task was published to a subject of the engine's: {error}");
+        if matches!(self.storing.foreign(pipeline, subscription, message, why).await, Put::Stored(_)) {
+            tracing::warn!(%pipeline, subscription, %error, "a message that is no task is dead-lettered as foreign");
+            hold.settle().await;
         }
     }
 

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hookmill::telemetry::output;
 use hookmill_tests::chaos::{Settings, run};
 
 fn settings() -> Result<Settings, String> {
@@ -34,15 +35,15 @@ async fn main() -> ExitCode {
     let settings = match settings() {
         Ok(settings) => settings,
         Err(problem) => {
-            eprintln!("chaos: {problem}");
-            return ExitCode::from(2);
+            output::say(format_args!("chaos: {problem}"));
+            return output::ending(2);
         }
     };
     let report = run(&settings).await;
-    println!("{report}");
+    output::line(&report);
     let complaints = report.complaints();
     for complaint in &complaints {
-        eprintln!("chaos: {complaint}");
+        output::say(format_args!("chaos: {complaint}"));
     }
-    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    output::ending(u8::from(!complaints.is_empty()))
 }

@@ -1,6 +1,7 @@
 //! The other commands: what they print, and what they end with.
 
 mod module;
+mod outputs;
 
 use std::time::Duration;
 

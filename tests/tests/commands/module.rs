@@ -12,7 +12,7 @@ use crate::mill::json_lines;
 const ORDER: &str =
     r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order","data":{"email":"a@b.c","n":1}}"#;
 
-fn built(module: &str) -> PathBuf {
+pub(super) fn built(module: &str) -> PathBuf {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the checkout");
     let path = checkout.join(format!("transforms/dist/{module}.wasm"));
     assert!(path.is_file(), "no {}: run make modules first", path.display());

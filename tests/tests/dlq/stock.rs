@@ -43,6 +43,7 @@ fn task(pipeline: &str, subscription: &str, number: usize) -> Task {
         path,
         steps: "e3b0c44298fc1c14".into(),
         generation: 0,
+        stores: 0,
         attempt: 1,
         first_attempt: Some(time),
         left: None,

@@ -52,7 +52,7 @@ const HOMES: [(&str, &[&str]); 29] = [
     ("metrics_exporter_prometheus", &["telemetry", "server"]),
     ("nix", &["transform"]),
     ("notify", &["cli"]),
-    ("rustix", &["transform"]),
+    ("rustix", &["cli", "model", "transform"]),
     ("rustls", &["egress", "nats", "server"]),
     ("rustls_native_certs", &["egress"]),
     ("rustls_pki_types", &["egress", "server"]),

@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hookmill::telemetry::output;
 use hookmill_benches::contest::program;
 use hookmill_benches::spinner;
 use hookmill_tests::hostile;
@@ -44,14 +45,14 @@ async fn suite(arguments: &[&str]) -> Result<ExitCode, String> {
     let [healthy, hostile, splits] = numbers(arguments, known)?;
     let scale = Scale { healthy, hostile, program: program(), limits: None };
     let refused = hostile::run_refusals(scale.clone()).await;
-    println!("{}", render("at load", &refused));
+    output::line(render("at load", &refused));
     let events = hostile::run_events(scale.clone()).await;
     let leak = hostile::run_leak(scale, splits).await;
     let rows: Vec<Row> = events.into_iter().chain([leak]).collect();
-    println!("{}", render("on an event", &rows));
+    output::line(render("on an event", &rows));
     let wrong: Vec<_> = refused.iter().chain(&rows).filter(|row| !row.wrong.is_empty()).collect();
     for row in &wrong {
-        eprintln!("{}: {:#?}", row.case, row.wrong);
+        output::say(format_args!("{}: {:#?}", row.case, row.wrong));
     }
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -63,8 +64,11 @@ async fn spin(arguments: &[&str]) -> Result<ExitCode, String> {
     let rate = Some(rate).filter(|rate| *rate > 0);
     let options = spinner::Options { time, subscriptions: subscriptions.max(1), rate };
     let measured = spinner::measure(options).await;
-    println!("{}", measured.render());
-    println!("others keep {:.2} of their throughput", measured.ratio());
-    println!("({:.2} of what they have where that subscription does not exist)", measured.ratio_to_none());
+    output::line(measured.render());
+    output::line(format_args!("others keep {:.2} of their throughput", measured.ratio()));
+    output::line(format_args!(
+        "({:.2} of what they have where that subscription does not exist)",
+        measured.ratio_to_none()
+    ));
     Ok(if measured.ratio() < RATIO_MIN { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hookmill::telemetry::output;
 use hookmill_benches::lanes::{Cost, busy, idle};
 
 /// Longest start with as many lanes as there are backlogs.
@@ -41,14 +42,14 @@ pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     let options = Options::read(arguments)?;
     let idle = idle(options.idle).await;
     let busy = busy(options.busy, options.events).await;
-    println!(
+    output::line(format_args!(
         "| | {} lanes, empty | {} lanes with a backlog |\n| --- | ---: | ---: |",
         options.idle, options.busy
-    );
+    ));
     let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-    println!("| start until ready | {} | {} |", seconds(idle.start), seconds(busy.start));
+    output::line(format_args!("| start until ready | {} | {} |", seconds(idle.start), seconds(busy.start)));
     let row = |name: &str, tell: &dyn Fn(&Cost) -> String| {
-        println!("| {name} | {} | {} |", tell(&idle.cost), tell(&busy.cost));
+        output::line(format_args!("| {name} | {} | {} |", tell(&idle.cost), tell(&busy.cost)));
     };
     row("deliveries a second", &|cost| format!("{:.0}", cost.deliveries));
     row("engine: cores", &|cost| format!("{:.2}", cost.engine_cores));
@@ -56,11 +57,14 @@ pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     row("nats-server: cores", &|cost| format!("{:.2}", cost.server_cores));
     row("nats-server: memory", &|cost| format!("{:.0} MiB", cost.server_mebibytes));
     row("requests to JetStream a second", &|cost| format!("{:.1}", cost.requests));
-    println!("| consumers of lanes while empty | {} | |", idle.consumers);
-    println!("| first event until all lanes flow | | {} |", seconds(busy.all_flow));
-    println!("| nats-server killed and started until all flow again | | {} |", seconds(busy.all_flow_again));
+    output::line(format_args!("| consumers of lanes while empty | {} | |", idle.consumers));
+    output::line(format_args!("| first event until all lanes flow | | {} |", seconds(busy.all_flow)));
+    output::line(format_args!(
+        "| nats-server killed and started until all flow again | | {} |",
+        seconds(busy.all_flow_again)
+    ));
     if busy.start > START_MAX || idle.consumers > 0 {
-        eprintln!("a start of more than {START_MAX:?}, or a consumer for an empty lane");
+        output::say(format_args!("a start of more than {START_MAX:?}, or a consumer for an empty lane"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

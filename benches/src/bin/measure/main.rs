@@ -10,6 +10,7 @@ mod trouble;
 
 use std::process::ExitCode;
 
+use hookmill::telemetry::output;
 use hookmill_benches::bare;
 
 #[tokio::main]
@@ -33,8 +34,12 @@ async fn main() -> ExitCode {
         }
         _ => Err("say one of ratios, swaps, trouble, lanes, many, hostile".to_owned()),
     };
-    measured.unwrap_or_else(|error| {
-        eprintln!("measure {what}: {error}");
-        ExitCode::from(2)
-    })
+    match measured {
+        Ok(ExitCode::SUCCESS) => output::ending(0),
+        Ok(code) => code,
+        Err(error) => {
+            output::say(format_args!("measure {what}: {error}"));
+            output::ending(2)
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hookmill::telemetry::output;
 use hookmill_benches::cost::Held;
 use hookmill_benches::many::{Crowd, Place, Run};
 
@@ -48,10 +49,10 @@ pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     place.forget();
     let cold = place.run().await;
     let warm = place.run().await;
-    println!("{subscriptions} subscriptions, {modules} modules of {bytes} bytes\n");
-    println!("| | cold cache | warm cache |\n| --- | --- | --- |");
+    output::line(format_args!("{subscriptions} subscriptions, {modules} modules of {bytes} bytes\n"));
+    output::line("| | cold cache | warm cache |\n| --- | --- | --- |");
     let row = |name: &str, tell: &dyn Fn(&Run) -> String| {
-        println!("| {name} | {} | {} |", tell(&cold), tell(&warm));
+        output::line(format_args!("| {name} | {} | {} |", tell(&cold), tell(&warm)));
     };
     row("start until ready", &|run| format!("{:.2} s", run.start.as_secs_f64()));
     row("memory when ready", &|run| memory(run.ready));
@@ -60,7 +61,7 @@ pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     row("memory when instances have ended", &|run| memory(run.rested));
     let most = [cold.used, warm.used].map(|held| held.anonymous + held.files).into_iter().fold(0.0, f64::max);
     if most > HELD_MAX {
-        eprintln!("{most:.0} MiB are more than {HELD_MAX:.0} MiB");
+        output::say(format_args!("{most:.0} MiB are more than {HELD_MAX:.0} MiB"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use hookmill::telemetry::output;
 use hookmill_benches::contest::{Arena, Contender, Goal};
 use hookmill_benches::pipelines::Stages;
 use hookmill_benches::table::{Row, render};
@@ -81,20 +82,25 @@ async fn compare(options: &Options) -> ExitCode {
         for (comparison, row) in &mut measured {
             let base = arena.run(comparison.base, comparison.to).await;
             let engine = arena.run(Contender::Engine(comparison.engine), comparison.to).await;
-            eprintln!(
+            output::say(format_args!(
                 "round {round} {}: {:.0} against {:.0} events/s",
                 comparison.letter, engine.rate, base.rate
-            );
+            ));
             row.rounds.push((base, engine));
         }
     }
     let main = measured.iter().find(|(comparison, _)| comparison.letter == 'c').map(|(_, row)| row.ratio());
     let rows: Vec<Row> = measured.into_iter().map(|(_, row)| row).collect();
     let (events, rounds) = (options.events, options.rounds);
-    println!("{events} orders of 1 KiB a run, median of {rounds} rounds\n\n{}", render(&rows));
+    output::line(format_args!(
+        "{events} orders of 1 KiB a run, median of {rounds} rounds\n\n{}",
+        render(&rows)
+    ));
     match main {
         Some(ratio) if ratio < MAIN_RATIO_MIN => {
-            eprintln!("validate → transform → signed webhook is at {ratio:.2}, below {MAIN_RATIO_MIN}");
+            output::say(format_args!(
+                "validate → transform → signed webhook is at {ratio:.2}, below {MAIN_RATIO_MIN}"
+            ));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

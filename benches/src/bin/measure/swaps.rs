@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hookmill::model::{Name, Version};
 use hookmill::nats::{Modules, Nats, Settings};
+use hookmill::telemetry::output;
 use hookmill_benches::contest::program;
 use hookmill_benches::steady::{self, Arrival, Arrivals};
 use hookmill_tests::stamp::Stamp;
@@ -189,28 +190,28 @@ fn report(options: &Options, measured: &Measured) -> ExitCode {
     let lost = published.len() - first.len();
     let repeated = arrivals.len() - first.len();
     let ratio = percentile(&during, 0.99) / percentile(&before, 0.99);
-    println!(
+    output::line(format_args!(
         "{} events/s, {} uploads of a module of {} KiB in {:.1} s\n\n\
          | | events | p50, ms | p99, ms | most, ms |\n| --- | ---: | ---: | ---: | ---: |",
         options.rate,
         options.uploads,
         module_bytes / 1024,
         (marks[2] - marks[1]).as_secs_f64()
-    );
+    ));
     for (name, latencies) in [("before", &before), ("during the swaps", &during)] {
         let [half, most_of, most] = [0.5, 0.99, 1.0].map(|share| percentile(latencies, share));
-        println!("| {name} | {} | {half:.2} | {most_of:.2} | {most:.2} |", latencies.len());
+        output::line(format_args!("| {name} | {} | {half:.2} | {most_of:.2} | {most:.2} |", latencies.len()));
     }
     let mut swaps = swaps.clone();
     swaps.sort();
-    println!(
+    output::line(format_args!(
         "\np99 during against before: {ratio:.2} (at most {RATIO_MAX:.1})\n\
          upload to the first event by the new version: p50 {:.0} ms, most {:.0} ms\n\
          {} published, {lost} lost, {repeated} repeated, {stored} stored on the way, each made by one version: {by_one}",
         percentile(&swaps, 0.5),
         percentile(&swaps, 1.0),
         published.len()
-    );
+    ));
     if lost == 0 && by_one && *stored == 0 && ratio <= RATIO_MAX {
         ExitCode::SUCCESS
     } else {

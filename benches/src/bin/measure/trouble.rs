@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use hookmill::telemetry::output;
 use hookmill_benches::table::{Row, render};
 use hookmill_benches::trouble::{Waiting, nine_of_ten};
 
@@ -52,12 +53,12 @@ pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     if options.wants("waiting") {
         rows.push(waiting(&options).await);
     }
-    println!(
+    output::line(format_args!(
         "{} orders of 1 KiB a run, median of {} rounds\n\n{}",
         options.events,
         options.rounds,
         render(&rows)
-    );
+    ));
     let kept = rows.iter().all(|row| row.ratio() >= KEPT_MIN);
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -67,7 +68,10 @@ async fn hanging(options: &Options) -> Row {
     for round in 1..=options.rounds {
         let base = nine_of_ten(options.events, false).await;
         let beside = nine_of_ten(options.events, true).await;
-        eprintln!("round {round}, one of ten hangs: {:.0} against {:.0} events/s", beside.rate, base.rate);
+        output::say(format_args!(
+            "round {round}, one of ten hangs: {:.0} against {:.0} events/s",
+            beside.rate, base.rate
+        ));
         rounds.push((base, beside));
     }
     Row { name: "nine endpoints beside one that hangs / beside a healthy one", goal: KEPT_MIN, rounds }
@@ -79,10 +83,10 @@ async fn waiting(options: &Options) -> Row {
     let mut rounds = Vec::new();
     for round in 1..=options.rounds {
         let (base, beside) = (none.run().await, many.run().await);
-        eprintln!(
+        output::say(format_args!(
             "round {round}, {} wait: {:.0} against {:.0} events/s",
             options.waits, beside.rate, base.rate
-        );
+        ));
         rounds.push((base, beside));
     }
     Row { name: "signed webhook while retries wait / while none wait", goal: KEPT_MIN, rounds }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::args::{DevArgs, Global, Mode};
-use super::super::output::table;
+use super::super::output::{self, table};
 use super::super::reload::ProcessFile;
 use super::super::steps::{Source, Strictness};
 use super::super::{Failure, assemble, listen, publish};
@@ -56,7 +56,7 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     process.nats.url = server.url().to_owned();
     let nats = assemble::connect(&process).await?;
     nats.ensure_events_stream().await.map_err(|error| failed(&error))?;
-    println!("nats-server at {}, in a temporary folder", server.url());
+    output::line(format_args!("nats-server at {}, in a temporary folder", server.url()));
 
     let (happened, mut happening) = mpsc::channel(SHOWN_MAX);
     let stop = CancellationToken::new();
@@ -73,7 +73,7 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     let loaded = prepared.pipelines(&nats, &files.client);
     let engine = files.start(loaded, Some(onlooker(happened))).await.map_err(|error| failed(&error))?;
     engine.ready().await;
-    println!("pipelines: {}", names(&pipelines));
+    output::line(format_args!("pipelines: {}", names(&pipelines)));
 
     let published = publish_all(&nats, &root).await?;
     let mut ledger = Ledger::new(&pipelines, published);
@@ -94,10 +94,10 @@ pub(super) async fn play(global: &Global, args: &DevArgs) -> Result<(), Failure>
     engine.shut_down(Duration::from_secs(5)).await;
     stop.cancel();
     receivers.abort_all();
-    println!("\n{}", ledger.table());
+    output::line(format_args!("\n{}", ledger.table()));
     server.stop().await;
     if complete {
-        println!("every event has its end: delivered, filtered or dead-lettered; none is missing");
+        output::line("every event has its end: delivered, filtered or dead-lettered; none is missing");
         return Ok(());
     }
     Err(Failure::Failed(
@@ -141,7 +141,7 @@ async fn receivers(
                 super::super::output::chain(&error)
             ))
         })?;
-        println!("endpoint at http://{address}: {what}");
+        output::line(format_args!("endpoint at http://{address}: {what}"));
         tasks.spawn(receiver.serve(stop.clone()));
         let happened = happened.clone();
         tasks.spawn(async move {
@@ -164,7 +164,9 @@ fn onlooker(happened: mpsc::Sender<Happened>) -> Onlooker {
             // The receivers show these.
             Next::Delivered { status: Some(_) } => return,
             Next::Wait(_, _, fault) if fault.status.is_some() => return,
-            Next::Onward(_) | Next::Wait(..) | Next::DeadLetter(..) | Next::Split(_) => End::None,
+            Next::Onward(_) | Next::Wait(..) | Next::DeadLetter(..) | Next::Held(..) | Next::Split(_) => {
+                End::None
+            }
         };
         let subscription = seen.task.subscription.as_ref().map(ToString::to_string);
         let _ = happened.try_send(Happened::Ended { subscription, end, line: line(seen) });
@@ -178,7 +180,10 @@ async fn publish_all(nats: &Nats, root: &Path) -> Result<(Vec<String>, usize), F
     if let Some(error) = errors.first() {
         return Err(Failure::Usage(error.clone()));
     }
-    println!("publishing {} events on {SUBJECT}, and one message that is no event\n", items.len());
+    output::line(format_args!(
+        "publishing {} events on {SUBJECT}, and one message that is no event\n",
+        items.len()
+    ));
     let mut types = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let mode = if index % 2 == 0 { Mode::Structured } else { Mode::Binary };
@@ -229,7 +234,7 @@ impl Ledger {
     fn take(&mut self, one: Happened) {
         match one {
             Happened::Received(received) => {
-                println!("{}", shown(&received));
+                output::line(shown(&received));
                 let row = self.rows.get_mut(received.path.trim_start_matches('/'));
                 let taken = received.status.is_success() && received.signature == Signature::Verified;
                 if let Some(row) = row.filter(|_| taken) {
@@ -237,7 +242,7 @@ impl Ledger {
                 }
             }
             Happened::Ended { subscription, end, line } => {
-                println!("{line}");
+                output::line(line);
                 let Some(row) = subscription.and_then(|name| self.rows.get_mut(&name)) else { return };
                 match end {
                     End::Filtered => row.filtered += 1,

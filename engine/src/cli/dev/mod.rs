@@ -14,7 +14,7 @@ use super::args::{DevArgs, Global};
 use super::reload::{self, Files, News, ProcessFile, Reloading};
 use super::run::Signals;
 use super::serving::{Serving, Taken};
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::config::Process;
 use crate::model::{Filtered, Next, Timestamp};
 use crate::nats::Nats;
@@ -46,8 +46,8 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     let serving = Serving::bind(&process, settings, args.listen, taken).await?;
     let (current, admin) = (Current::default(), serving.url());
     let served = serving.open(&nats, &host, current.clone(), metrics, CancellationToken::new()).await?;
-    println!("nats-server at {} keeps its events in {}", server.url(), folder.display());
-    println!("health, metrics and admin API at {admin}");
+    output::line(format_args!("nats-server at {} keeps its events in {}", server.url(), folder.display()));
+    output::line(format_args!("health, metrics and admin API at {admin}"));
     let files = files(&args, &process, nats, host, file)?;
     tokio::select! {
         ended = load_until_stopped(&args, files, current, &mut signals, server.url()) => {
@@ -77,9 +77,9 @@ async fn load_until_stopped(
         if let Ok(pipelines) = loaded {
             break pipelines;
         }
-        eprintln!("waiting for the files to change");
+        output::say("waiting for the files to change");
         tokio::select! {
-            () = watch.changed() => println!("files changed, loading them again"),
+            () = watch.changed() => output::line("files changed, loading them again"),
             () = signals.next() => return Ok(()),
         }
     };
@@ -88,9 +88,9 @@ async fn load_until_stopped(
     let mut reloading = Reloading::new(files, Some(watch), engine, current);
     reloading.tell(Box::new(|news| match news {
         News::Ready => invite(args, url),
-        News::Changed => println!("files changed, loading them again"),
-        News::Loaded => println!("ready with the files as they are now"),
-        News::Refused => println!("the files have problems, what was loaded before goes on"),
+        News::Changed => output::line("files changed, loading them again"),
+        News::Loaded => output::line("ready with the files as they are now"),
+        News::Refused => output::line("the files have problems, what was loaded before goes on"),
     }));
     reloading.until_stopped(signals, || {}).await;
     tokio::select! {
@@ -116,21 +116,24 @@ fn files(
 fn invite(args: &DevArgs, url: &str) {
     let folder = args.paths.paths.first().map(|path| path.display().to_string()).unwrap_or_default();
     let to = if url.ends_with(":4222") { String::new() } else { format!(" --nats {url}") };
-    println!("ready; in other terminals, say");
-    println!("  hookmill listen --port 8471                        to receive webhooks");
+    output::line("ready; in other terminals, say");
+    output::line("  hookmill listen --port 8471                        to receive webhooks");
     let sample = std::path::Path::new(&folder).join("events/orders.ndjson");
     if sample.is_file() {
-        println!("  hookmill publish{to} {} --subject events.shop.orders", sample.display());
+        output::line(format_args!(
+            "  hookmill publish{to} {} --subject events.shop.orders",
+            sample.display()
+        ));
     } else {
-        println!(
+        output::line(format_args!(
             "  hookmill publish{to} FILE --subject SUBJECT          to publish CloudEvents (JSON, one a line)"
-        );
+        ));
     }
-    println!("changes of the files are taken up at once; stop with Ctrl-C");
+    output::line("changes of the files are taken up at once; stop with Ctrl-C");
 }
 
 fn show(seen: &Seen<'_>) {
-    println!("{}", line(seen));
+    output::line(line(seen));
 }
 
 /// One outcome as a line: time, event, subscription, attempt, what became of it.
@@ -149,6 +152,7 @@ fn line(seen: &Seen<'_>) -> String {
             let wait = due.since(Timestamp::now());
             format!("attempt {attempt}  failed: {fault}; again in {:.1} s", wait.as_secs_f64())
         }
+        Next::Held(_, fault) => format!("held: {fault}"),
         Next::DeadLetter(_, fault) if task.subscription.is_none() => format!("dead-lettered: {fault}"),
         Next::DeadLetter(_, fault) => format!("attempt {attempt}  dead-lettered: {fault}"),
         Next::Split(outputs) => format!("split into {}", outputs.len()),

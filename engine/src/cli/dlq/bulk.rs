@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{begin, chosen, confirmed, stopped};
 use crate::cli::Failure;
 use crate::cli::args::{Global, Pacing, Which};
-use crate::cli::output::chain;
+use crate::cli::output::{self, chain};
 use crate::cli::progress::{self, Progress};
 use crate::lane::{Pace, Rate};
 use crate::model::{Name, Timestamp};
@@ -118,12 +118,12 @@ pub(super) async fn redrive(
     nats.flush().await;
     let speed = bar.end();
     if !go_on.get() {
-        eprintln!(
-            "stopped there: the others stay in the dead letters; once that is mended, the same command goes on"
+        output::say(
+            "stopped there: the others stay in the dead letters; once that is mended, the same command goes on",
         );
     }
     let verb = if pacing.dry_run { "would be redriven" } else { "redriven" };
-    eprintln!("{done} {verb}, {failed} can't be{speed}");
+    output::say(format_args!("{done} {verb}, {failed} can't be{speed}"));
     if failed == 0 { Ok(()) } else { Err(Failure::Said(1)) }
 }
 
@@ -151,15 +151,15 @@ pub(super) async fn discard(
         while let Some(letter) = looking.next().await.map_err(stopped)? {
             count += 1;
             if pacing.dry_run && global.json {
-                println!("{}", json!({ "sequence": letter.stored.sequence, "discarded": false }));
+                output::line(json!({ "sequence": letter.stored.sequence, "discarded": false }));
             }
         }
         if pacing.dry_run || count == 0 {
-            eprintln!("{count} would be discarded");
+            output::say(format_args!("{count} would be discarded"));
             return Ok(());
         }
         if !confirmed(count)? {
-            eprintln!("nothing discarded");
+            output::say("nothing discarded");
             return Err(Failure::Said(1));
         }
     }
@@ -183,6 +183,6 @@ pub(super) async fn discard(
             bar.print(&json!({ "sequence": sequence, "discarded": true }).to_string());
         }
     }
-    eprintln!("{done} discarded{}", bar.end());
+    output::say(format_args!("{done} discarded{}", bar.end()));
     refusal.map_or(Ok(()), |error| Err(Failure::failed(&error)))
 }

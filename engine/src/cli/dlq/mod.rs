@@ -2,11 +2,11 @@
 
 mod bulk;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use super::args::{DlqCommand, Global, Which};
 use super::output::table;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::model::Timestamp;
 use crate::nats::letters::{Selection, Take};
 use crate::nats::{Nats, Prefix, Walk, WalkError};
@@ -70,7 +70,10 @@ async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
     while let Some(letter) = walk.next().await.map_err(stopped)? {
         count += 1;
         if global.json {
-            println!("{}", letter.summary());
+            output::line(letter.summary());
+            if output::is_lost() {
+                return Ok(());
+            }
             continue;
         }
         let event = letter.task.as_ref().map_or_else(ToString::to_string, |task| task.event.id.clone());
@@ -84,15 +87,18 @@ async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
         ]);
         // Bounded memory: long lists are printed in pieces.
         if rows.len() == 1_000 {
-            print!("{}", table(&["SEQ", "TIME", "LANE", "REASON", "EVENT", "ERROR"], &rows));
+            output::text(table(&["SEQ", "TIME", "LANE", "REASON", "EVENT", "ERROR"], &rows));
             rows.clear();
+        }
+        if output::is_lost() {
+            return Ok(());
         }
     }
     if !rows.is_empty() {
-        print!("{}", table(&["SEQ", "TIME", "LANE", "REASON", "EVENT", "ERROR"], &rows));
+        output::text(table(&["SEQ", "TIME", "LANE", "REASON", "EVENT", "ERROR"], &rows));
     }
     if !global.json {
-        eprintln!("{count} dead letter{}", if count == 1 { "" } else { "s" });
+        output::say(format_args!("{count} dead letter{}", if count == 1 { "" } else { "s" }));
     }
     Ok(())
 }
@@ -102,11 +108,14 @@ async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
     let mut found = false;
     while let Some(letter) = walk.next().await.map_err(stopped)? {
         found = true;
-        let value = letter.whole();
+        let value = letter.put_together(nats).await;
         if global.json {
-            println!("{value}");
+            output::line(value);
         } else {
-            println!("{}", serde_json::to_string_pretty(&value).unwrap_or_default());
+            output::line(serde_json::to_string_pretty(&value).unwrap_or_default());
+        }
+        if output::is_lost() {
+            break;
         }
     }
     if found {
@@ -122,8 +131,7 @@ fn confirmed(count: u64) -> Result<bool, Failure> {
             "{count} dead letters would be lost for good; say --yes to mean it"
         )));
     }
-    eprint!("{count} dead letters will be lost for good. Discard them? [y/N] ");
-    let _ = std::io::stderr().flush();
+    output::ask(format_args!("{count} dead letters will be lost for good. Discard them? [y/N] "));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(&error))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::{Global, LaneCommand};
 use super::output::table;
-use super::{Failure, assemble};
+use super::{Failure, assemble, output};
 use crate::config;
 use crate::model::Name;
 use crate::nats::lanes::{self, Known, LaneView};
@@ -32,7 +32,7 @@ pub(crate) async fn lane(global: &Global, command: LaneCommand) -> Result<(), Fa
         LaneCommand::List(paths) => {
             let loaded = config::load(&paths.paths, nats.prefix());
             // What a file with problems holds isn't known: its lanes would be taken for orphans without a word.
-            loaded.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            loaded.problems.iter().for_each(output::say);
             let known = known(&loaded);
             list(&nats, &registry, global, &known).await
         }
@@ -78,7 +78,7 @@ async fn list(nats: &Nats, registry: &Registry, global: &Global, known: &Known) 
     let mut lines = Vec::new();
     for lane in lanes {
         if global.json {
-            println!("{}", json!(lane));
+            output::line(json!(lane));
         } else {
             let LaneView { pipeline, subscription, state, why, backlog, waiting, .. } = lane;
             let lane = format!("{pipeline}/{subscription}");
@@ -86,7 +86,7 @@ async fn list(nats: &Nats, registry: &Registry, global: &Global, known: &Known) 
         }
     }
     if !global.json {
-        print!("{}", table(&["LANE", "STATE", "BACKLOG", "WAITING", "WHY"], &lines));
+        output::text(table(&["LANE", "STATE", "BACKLOG", "WAITING", "WHY"], &lines));
     }
     Ok(())
 }

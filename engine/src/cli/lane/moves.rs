@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::output::chain;
+use crate::cli::output::{self, chain};
 use crate::cli::progress::{self, Progress};
 use crate::nats::orphans::{self, Fate, Held, LaneName, MoveError};
 use crate::nats::{Nats, Registry};
@@ -71,7 +71,9 @@ pub(super) async fn relocate(
     }
     let speed = bar.end();
     if !go_on.load(Ordering::Relaxed) {
-        eprintln!("stopped there: the rest stays where it is; once that is mended, the same command goes on");
+        output::say(
+            "stopped there: the rest stays where it is; once that is mended, the same command goes on",
+        );
     }
     let verb = match (fate, dry_run) {
         (Fate::Adopted(_), false) => "adopted",
@@ -79,7 +81,7 @@ pub(super) async fn relocate(
         (Fate::DeadLettered, false) => "dead-lettered",
         (Fate::DeadLettered, true) => "would be dead-lettered",
     };
-    eprintln!("{done} {verb}, {left} can't be{speed}");
+    output::say(format_args!("{done} {verb}, {left} can't be{speed}"));
     if left == 0 { Ok(()) } else { Err(Failure::Said(1)) }
 }
 

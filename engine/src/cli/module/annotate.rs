@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::super::Failure;
+use super::super::{Failure, output};
 use crate::config;
 use crate::model::size;
 use crate::transform::{Metadata, MetadataError, metadata};
@@ -38,12 +38,12 @@ pub(super) fn annotate(args: &AnnotateArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Usage(format!("{}: {error}", args.file.display())))?;
     write_whole(&args.output, &annotated)?;
     let samples = metadata.samples.len();
-    eprintln!(
+    output::say(format_args!(
         "{}: {} with {} of metadata ({samples} samples)",
         args.output.display(),
         size::text(annotated.len() as u64),
-        size::text(json.len() as u64),
-    );
+        size::text(json.len() as u64)
+    ));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::super::Failure;
+use super::super::{Failure, output};
 use super::templates::{self, File};
 use crate::model::Name;
 
@@ -78,10 +78,10 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         write(&path, &filled(file.text, &name, args.lang))
             .map_err(|error| Failure::Failed(format!("{} can't be written: {error}", path.display())))?;
     }
-    println!(
+    output::line(format_args!(
         "{}: a transform; `make` there builds it, `make test` tries it, README.md says more",
         folder.display()
-    );
+    ));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use http::Method;
 use super::remote::{Ask, RemoteArgs};
 use crate::cli::Failure;
 use crate::cli::args::Global;
+use crate::cli::output;
 
 /// `module push`.
 #[derive(Args, Debug)]
@@ -38,13 +39,15 @@ pub(super) async fn push(global: &Global, args: &PushArgs) -> Result<(), Failure
         Failure::Failed("the engine's answer is no JSON; `hookmill module show` says what it holds".into())
     })?;
     if global.json {
-        println!("{stored}");
+        output::line(stored);
         return Ok(());
     }
     let (name, version) = (&args.name, &args.version);
-    println!("{name}@{version}  {}", stored["digest"].as_str().unwrap_or_default());
+    output::line(format_args!("{name}@{version}  {}", stored["digest"].as_str().unwrap_or_default()));
     if reply.status == 200 {
-        eprintln!("nothing changed: the registry has had these bytes under {name}@{version} before");
+        output::say(format_args!(
+            "nothing changed: the registry has had these bytes under {name}@{version} before"
+        ));
     }
     Ok(())
 }

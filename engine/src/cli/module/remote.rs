@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::egress::{self, Exchange, ExchangeError, Policy, Pool, Reply};
 use crate::model::{SecretRef, SecretText};
 
@@ -188,9 +188,9 @@ impl Remote {
 fn refused(reply: &Reply) -> Failure {
     match serde_json::from_slice::<Problem>(&reply.body) {
         Ok(problem) => {
-            eprintln!("error[{}]: {}", problem.code, problem.detail);
+            output::say(format_args!("error[{}]: {}", problem.code, problem.detail));
             if !problem.hint.is_empty() {
-                eprintln!("hint: {}", problem.hint);
+                output::say(format_args!("hint: {}", problem.hint));
             }
             Failure::Said(1)
         }

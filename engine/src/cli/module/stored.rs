@@ -14,7 +14,7 @@ use super::VersionArg;
 use super::remote::{Ask, RemoteArgs};
 use crate::cli::Failure;
 use crate::cli::args::Global;
-use crate::cli::output::table;
+use crate::cli::output::{self, table};
 
 /// Largest module that is taken, in bytes; the engine's own limit is lower.
 const MODULE_BYTES_MAX: usize = 1 << 30;
@@ -47,7 +47,7 @@ pub(super) async fn list(global: &Global, remote: &RemoteArgs) -> Result<(), Fai
     }
     if global.json {
         for module in &modules {
-            println!("{module}");
+            output::line(module);
         }
         return Ok(());
     }
@@ -60,9 +60,9 @@ pub(super) async fn list(global: &Global, remote: &RemoteArgs) -> Result<(), Fai
         })
         .collect();
     if rows.is_empty() {
-        eprintln!("no modules; `hookmill module push` uploads one");
+        output::say("no modules; `hookmill module push` uploads one");
     } else {
-        print!("{}", table(&["NAME", "VERSIONS", "DESCRIPTION"], &rows));
+        output::text(table(&["NAME", "VERSIONS", "DESCRIPTION"], &rows));
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ pub(super) async fn show(global: &Global, module: &str, remote: &RemoteArgs) -> 
     path.extend(version);
     let answer = remote.json(Ask::new(Method::GET, &path)).await?;
     if global.json {
-        println!("{answer}");
+        output::line(answer);
     } else if version.is_some() {
         show_version(&answer);
     } else {
@@ -101,7 +101,7 @@ pub(super) async fn show(global: &Global, module: &str, remote: &RemoteArgs) -> 
                 ]
             })
             .collect();
-        print!("{}", table(&["VERSION", "STORED", "BYTES", "DIGEST", ""], &rows));
+        output::text(table(&["VERSION", "STORED", "BYTES", "DIGEST", ""], &rows));
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ pub(super) async fn show(global: &Global, module: &str, remote: &RemoteArgs) -> 
 fn show_version(version: &Value) {
     let line = |key: &str, value: String| {
         if !value.is_empty() {
-            println!("{key:<12} {value}");
+            output::line(format_args!("{key:<12} {value}"));
         }
     };
     line("module", format!("{}@{}", text(&version["name"]), text(&version["version"])));
@@ -136,7 +136,7 @@ fn show_version(version: &Value) {
     }
     if version["settings_schema"].is_object() {
         let schema = serde_json::to_string_pretty(&version["settings_schema"]).unwrap_or_default();
-        println!("settings\n{schema}");
+        output::line(format_args!("settings\n{schema}"));
     }
 }
 
@@ -175,18 +175,18 @@ pub(super) async fn pull(global: &Global, args: &PullArgs) -> Result<(), Failure
     }
     let output = args.output.as_deref().unwrap_or(&fallback);
     if output.as_os_str() == "-" {
-        return std::io::stdout().write_all(&reply.body).map_err(|error| Failure::failed(&error));
+        output::bytes(&reply.body);
+        return Ok(());
     }
     write(output, &reply.body).map_err(|error| {
         Failure::Failed(format!("{} can't be written: {}", output.display(), error.kind()))
     })?;
     if global.json {
-        println!(
-            "{}",
-            json!({ "file": output.display().to_string(), "digest": digest, "bytes": reply.body.len() })
+        output::line(
+            json!({ "file": output.display().to_string(), "digest": digest, "bytes": reply.body.len() }),
         );
     } else {
-        println!("{}  {digest}", output.display());
+        output::line(format_args!("{}  {digest}", output.display()));
     }
     Ok(())
 }
@@ -212,9 +212,11 @@ pub(super) async fn yank(
     ask.body = Some(("application/json", json!({ "why": why }).to_string().into()));
     let yanked = remote.open()?.json(ask).await?;
     if global.json {
-        println!("{yanked}");
+        output::line(yanked);
     } else {
-        eprintln!("{name}@{version} is yanked: ranges choose it no more, exact references still load it");
+        output::say(format_args!(
+            "{name}@{version} is yanked: ranges choose it no more, exact references still load it"
+        ));
     }
     Ok(())
 }
@@ -227,9 +229,9 @@ pub(super) async fn delete(
     let (name, version) = version.parts()?;
     remote.open()?.ask(Ask::new(Method::DELETE, &["v1", "modules", name, version])).await?;
     if global.json {
-        println!("{}", json!({ "name": name, "version": version, "deleted": true }));
+        output::line(json!({ "name": name, "version": version, "deleted": true }));
     } else {
-        eprintln!("{name}@{version} is deleted");
+        output::say(format_args!("{name}@{version} is deleted"));
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! How tests went, on standard output: for people, or as one JSON object a test.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -8,6 +7,7 @@ use serde_json::json;
 use super::Done;
 use super::compare::Mismatch;
 use crate::cli::args::{Colour, Global};
+use crate::cli::output;
 
 /// Prints each test as it is done.
 pub(super) struct Report {
@@ -30,34 +30,39 @@ impl Report {
             Colour::Always => true,
             Colour::Never => false,
         };
-        Self { json: global.json, colour: wanted && std::io::stdout().is_terminal(), file: None }
+        Self { json: global.json, colour: wanted && output::data_is_on_terminal(), file: None }
     }
 
     pub(super) fn show(&mut self, done: &Done<'_>) {
         if self.json {
-            println!("{}", as_json(done));
+            output::line(as_json(done));
             return;
         }
         if self.file.as_ref() != Some(&done.suite.file) {
-            println!("{}", done.suite.file.display());
+            output::line(done.suite.file.display());
             self.file = Some(done.suite.file.clone());
         }
         if done.mismatches.is_empty() {
-            println!("  {}    {}", self.painted("ok", Paint::Green), done.name);
+            output::line(format_args!("  {}    {}", self.painted("ok", Paint::Green), done.name));
             return;
         }
-        println!("  {}  {} (line {})", self.painted("FAIL", Paint::Red), done.name, done.line);
+        output::line(format_args!(
+            "  {}  {} (line {})",
+            self.painted("FAIL", Paint::Red),
+            done.name,
+            done.line
+        ));
         for Mismatch { place, text, diff } in &done.mismatches {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
             let legend = if diff.is_some() { " (- expected, + found)" } else { "" };
-            println!("        {place}{text}{legend}");
+            output::line(format_args!("        {place}{text}{legend}"));
             for line in diff.iter().flat_map(|diff| diff.lines()) {
                 let line = match line.chars().next() {
                     Some('-') => self.painted(line, Paint::Red),
                     Some('+') => self.painted(line, Paint::Green),
                     _ => line.to_owned(),
                 };
-                println!("          {line}");
+                output::line(format_args!("          {line}"));
             }
         }
     }
@@ -70,7 +75,7 @@ impl Report {
         let failed = done.iter().filter(|one| !one.mismatches.is_empty()).count();
         let tests = if done.len() == 1 { "1 test".to_owned() } else { format!("{} tests", done.len()) };
         let left_out = if left_out == 0 { String::new() } else { format!(", {left_out} left out") };
-        println!("{tests}: {} passed, {failed} failed{left_out}", done.len() - failed);
+        output::line(format_args!("{tests}: {} passed, {failed} failed{left_out}", done.len() - failed));
     }
 
     fn painted(&self, text: &str, paint: Paint) -> String {

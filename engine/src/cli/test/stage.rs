@@ -6,9 +6,7 @@ use bytes::Bytes;
 
 use super::outlet::{Recorder, Sent};
 use crate::config::suite::{Mode, Test};
-use crate::model::{
-    Again, Clock, Event, Filtered, Name, Next, Reason, SourceMessage, SourceRef, Task, Timestamp,
-};
+use crate::model::{Clock, Event, Filtered, Name, Next, Reason, SourceMessage, SourceRef, Task, Timestamp};
 use crate::pipeline::{Admitted, Moment, Pipeline, Subscription};
 
 /// What nats-server takes by default, in bytes.
@@ -50,14 +48,18 @@ impl Stage {
             recorder.begin(answer.map(|(_, status)| *status));
         }
         let source = SourceRef { stream: self.pipeline.source.stream.clone(), sequence: 1, time: now };
-        let (tasks, filtered) = match self.pipeline.admit(message(test), &source, 0, MAX_PAYLOAD) {
-            Admitted::Refused(_, fault) => return Outcome::Rejected(reason(fault.again), fault.detail),
-            Admitted::Tasks { tasks, filtered, about: _ } => (tasks, filtered),
+        let (tasks, filtered, unjudged) = match self.pipeline.admit(message(test), &source, 0, MAX_PAYLOAD) {
+            Admitted::Refused(_, fault) => return Outcome::Rejected(fault.again.reason(), fault.detail),
+            Admitted::Tasks { tasks, filtered, unjudged, about: _ } => (tasks, filtered, unjudged),
         };
         let none = self.pipeline.subscriptions().iter().map(|sub| (sub.name.clone(), Vec::new()));
         let mut ends: HashMap<Name, Vec<Ended>> = none.collect();
         for name in filtered {
             ends.insert(name, vec![Ended::Filtered(why(Filtered::Filter))]);
+        }
+        for (task, fault) in unjudged {
+            let end = Ended::DeadLettered { reason: fault.again.reason(), error: fault.detail };
+            ends.extend(task.subscription.map(|name| (name, vec![end])));
         }
         for task in tasks {
             let subscription = task.subscription.as_ref().and_then(|name| self.pipeline.subscription(name));
@@ -73,7 +75,7 @@ impl Stage {
         let mut ends = Vec::new();
         let mut left = vec![task];
         while let Some(task) = left.pop() {
-            let moment = Moment { clock: &self.clock, draw: DRAW };
+            let moment = Moment { clock: &self.clock, draw: DRAW, room: usize::MAX };
             match self.pipeline.advance(subscription, task, moment).await {
                 Next::Delivered { .. } => {
                     let sent = self.recorders.get(&subscription.name).and_then(Recorder::take);
@@ -85,8 +87,9 @@ impl Stage {
                     self.clock.set(at);
                     left.push(task);
                 }
-                Next::DeadLetter(_, fault) => {
-                    ends.push(Ended::DeadLettered { reason: reason(fault.again), error: fault.detail });
+                // Nothing is held where placeholders stand for what stands elsewhere.
+                Next::DeadLetter(_, fault) | Next::Held(_, fault) => {
+                    ends.push(Ended::DeadLettered { reason: fault.again.reason(), error: fault.detail });
                 }
                 // The first output is on top.
                 Next::Split(children) => left.extend(children.into_iter().rev()),
@@ -120,11 +123,5 @@ fn why(filtered: Filtered) -> String {
         Filtered::Filter => "match".to_owned(),
         Filtered::EmptySplit => "empty split".to_owned(),
         Filtered::Dropped(why) | Filtered::OnError(why) => why,
-    }
-}
-
-fn reason(again: Again) -> Reason {
-    match again {
-        Again::Never(reason) | Again::Later { exhausted: reason, .. } => reason,
     }
 }

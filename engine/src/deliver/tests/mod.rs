@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::signature::{self, Key};
 use super::{Endpoint, Format, Settings};
 use crate::egress::support::{Act, Received, Server, answer, ok};
-use crate::egress::{ANSWER_BYTES_MAX, Client, ClientSettings, Policy};
-use crate::model::{Again, Code, DeliveryId, Event, Fault, Finished, Reason, SecretRef, Timestamp, Whose};
+use crate::egress::{self, ANSWER_BYTES_MAX, Answer, Call, Client, ClientSettings, Outlet, Policy};
+use crate::model::{
+    Again, Code, DeliveryId, Event, Fault, Findings, Finished, Reason, SecretError, SecretRef, Timestamp,
+    Whose,
+};
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_489_075);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -262,6 +266,11 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("value");
     std::fs::write(&path, "sec\u{7}ret").unwrap();
+    let other = folder.path().join("other");
+    let file = |text: &str| {
+        std::fs::write(&other, text).unwrap();
+        SecretRef::File { path: other.clone(), prefix: String::new() }
+    };
     let missing = || SecretRef::Env { name: "HOOKMILL_TEST_NOT_SET".into(), prefix: String::new() };
     let broken = || SecretRef::File { path: path.clone(), prefix: String::new() };
     let base = || settings(&server.url());
@@ -272,14 +281,19 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
         (settings("ftp://example.com/"), "url: the scheme is \"ftp\""),
         (settings("http://user:secret@example.com/"), "url: it has a user name"),
         (
-            header("authorization", missing()),
-            "authorization: environment variable HOOKMILL_TEST_NOT_SET is not set",
+            // What was meant to be the token of a header may be a URL by mistake: not even its beginning is shown.
+            Settings { url: file("tok:abc"), ..base() },
+            "url (file ",
         ),
-        (header("authorization", broken()), "authorization (file "),
+        (
+            header("authorization", missing()),
+            "headers.authorization: environment variable HOOKMILL_TEST_NOT_SET is not set",
+        ),
+        (header("authorization", broken()), "headers.authorization (file "),
         (header("webhook-id", SecretRef::Plain("x".into())), "webhook-id is set by the engine"),
         (
             header("x-a", SecretRef::Plain("a\r\nb: secret".into())),
-            "x-a: the value has a character at byte 1",
+            "headers.x-a: the value has a character at byte 1",
         ),
         (
             Settings { sign: vec![missing()], ..base() },
@@ -291,15 +305,70 @@ async fn what_the_settings_refer_to_must_be_there_and_usable() {
             "sign: the signing secret is empty",
         ),
     ] {
-        let fault = send_to(settings).await.unwrap_err();
-        assert_eq!(
-            (fault.code, fault.whose, fault.again),
-            (Code::Config, Whose::Operator, Again::Never(Reason::Config))
-        );
+        let endpoint = endpoint(settings);
+        let fault = send(&endpoint).await.unwrap_err();
+        assert_eq!((fault.code, fault.whose, fault.again), (Code::Config, Whose::Operator, Again::Held));
+        let Findings { wrong, served_on } = endpoint.look_at_references(NOW);
+        assert_eq!((Findings::joined(&wrong), served_on.len()), (fault.detail.clone(), 0));
         assert!(fault.detail.starts_with(starts), "{fault}");
-        assert!(!fault.detail.contains("sec\u{7}") && !fault.detail.contains("secret@"), "{fault}");
+        for part in ["sec\u{7}", "secret@", "tok"] {
+            assert!(!fault.detail.contains(part), "{fault}");
+        }
     }
     assert_eq!(server.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_signs_on_for_ten_minutes_and_then_holds_what_comes() {
+    let server = Server::start(|_| ok()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, SECRET).unwrap();
+    let mut settings = settings(&server.url());
+    settings.sign = vec![SecretRef::File { path: path.clone(), prefix: String::new() }];
+    let (endpoint, id) = (endpoint(settings), DeliveryId::from_stored("msg_test"));
+    let after = |minutes| NOW.plus(Duration::from_mins(minutes));
+    assert_eq!(endpoint.send(&finished(), &id, None, NOW).await, Ok(200));
+    std::fs::remove_file(&path).unwrap();
+    for now in [after(1), after(10)] {
+        assert_eq!(endpoint.send(&finished(), &id, None, now).await, Ok(200));
+        let request = server.requests().pop().unwrap();
+        let keys = [Key::parse(SECRET).unwrap()];
+        let verdict = signature::verify(&headers_of(&request), &request.body, &keys, now, Duration::ZERO);
+        assert_eq!(verdict, Ok(()));
+    }
+    let Findings { wrong, served_on } = endpoint.look_at_references(after(10));
+    assert_eq!((wrong.len(), served_on.len()), (0, 1));
+    let fault = endpoint.send(&finished(), &id, None, after(11)).await.unwrap_err();
+    assert_eq!((fault.code, fault.again), (Code::Config, Again::Held), "{fault}");
+    assert_eq!(server.requests().len(), 3);
+}
+
+/// Fails as the way to the endpoint does.
+struct Failing(egress::Error);
+
+impl Outlet for Failing {
+    fn post<'a>(&'a self, _: Call, _: egress::Again<'a>) -> BoxFuture<'a, Result<Answer, egress::Error>> {
+        let error = self.0.clone();
+        Box::pin(async { Err(error) })
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_lacks_itself_costs_no_attempt() {
+    let host = || "hooks.example".to_owned();
+    let unset = SecretError::EnvMissing("X".to_owned());
+    let failure = egress::ProxyFailure::Credentials(egress::CredentialsError::Missing(unset));
+    for (error, code) in [
+        (egress::Error::OutOfFiles { host: host() }, Code::OutOfFiles),
+        (egress::Error::NoRoom { host: host(), places: 64 }, Code::OutOfFiles),
+        (egress::Error::Proxy { proxy: "p:1".to_owned(), host: host(), failure }, Code::Config),
+    ] {
+        let endpoint = Endpoint::over(settings("https://hooks.example/"), Box::new(Failing(error.clone())));
+        let fault = send(&endpoint).await.unwrap_err();
+        assert_eq!((fault.code, fault.again, fault.detail), (code, Again::Held, error.to_string()));
+        assert_ne!(fault.whose, Whose::Endpoint);
+    }
 }
 
 #[tokio::test]

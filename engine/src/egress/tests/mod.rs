@@ -4,6 +4,7 @@ mod exchange;
 mod http2;
 mod proxy;
 mod refused;
+mod scarcity;
 pub(crate) mod support;
 mod tls;
 

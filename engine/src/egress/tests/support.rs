@@ -130,9 +130,14 @@ impl Server {
 
     /// Waits until the client has closed all connections.
     pub(crate) async fn all_closed(&self) {
+        self.has_open(0).await;
+    }
+
+    /// Waits until the client has so many connections open.
+    pub(crate) async fn has_open(&self, count: usize) {
         let mut open = self.open.clone();
-        let closed = tokio::time::timeout(Duration::from_secs(10), open.wait_for(|open| *open == 0)).await;
-        closed.expect("all connections are closed within 10 s").unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(10), open.wait_for(|open| *open == count)).await;
+        seen.unwrap_or_else(|_| panic!("not {count} connections within 10 s")).unwrap();
     }
 }
 

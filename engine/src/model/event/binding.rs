@@ -1,14 +1,18 @@
 //! Binary mode of the NATS and HTTP protocol bindings: attributes in `ce-*` headers, the data as the body.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::draft::{Draft, Scalar};
 use super::error::{EventError, Found};
 use super::percent::{self, DecodeError};
-use super::{Data, Event, STRUCTURED_CONTENT_TYPE, media};
+use super::{Data, Event, STRUCTURED_CONTENT_TYPE, envelope, media, rules};
 
 /// What comes before an attribute's name in its header's name.
 const PREFIX: &str = "ce-";
+/// The attribute that a `Content-Type` beside `ce-*` headers stands for.
+const CONTENT_TYPE: &str = "datacontenttype";
 
 /// Whether the message is in structured mode: "the `Content-Type` header of `application/cloudevents` is present (matched
 /// case-insensitively)" (NATS binding, 3). A batch or another event format is an error.
@@ -33,15 +37,30 @@ pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<
     headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// The event of a NATS message in binary mode. `Content-Type` says nothing here: the binding has `ce-datacontenttype`.
+/// Whether a message that says nothing of its mode is in structured mode: there is neither a `Content-Type` nor a
+/// `ce-specversion`, and the body is a JSON object with a member `specversion`. So official SDKs and `nats pub` publish
+/// ("NATS server versions prior to 2.2 … MUST use structured mode": NATS binding, 1.3).
+pub(super) fn is_structured_by_its_body(headers: &[(String, String)], body: &[u8]) -> bool {
+    let says = |name| header(headers, name).is_some();
+    !says("content-type") && !says("ce-specversion") && envelope::has_specversion(body)
+}
+
+/// The event of a NATS message in binary mode. The content type is `ce-datacontenttype` by the binding; SDKs that write the
+/// headers of HTTP have it as `Content-Type`, which counts if there is no other and it is one.
 pub(super) fn from_nats(headers: &[(String, String)], body: &Bytes) -> Result<Event, EventError> {
     let mut draft = Draft::default();
     let mut marked = false;
     for (header, value) in headers {
         let Some(name) = attribute_name(header) else { continue };
         marked = true;
-        let value = percent::decode(value).map_err(|error| bad_value(&name, error))?;
+        let value = attribute_value(&name, value)?;
         draft.set(&name, Scalar::Text(value))?;
+    }
+    if !draft.has(CONTENT_TYPE)
+        && let Some(named) = header(headers, "content-type").map(str::trim)
+        && rules::value(CONTENT_TYPE, named).is_ok()
+    {
+        draft.set(CONTENT_TYPE, Scalar::Text(named.into()))?;
     }
     if !marked {
         return Err(if looks_structured(body) { EventError::LooksStructured } else { EventError::NotMarked });
@@ -55,6 +74,20 @@ pub(super) fn from_nats(headers: &[(String, String)], body: &Bytes) -> Result<Ev
 fn attribute_name(header: &str) -> Option<String> {
     let start = header.get(..PREFIX.len())?;
     start.eq_ignore_ascii_case(PREFIX).then(|| header[PREFIX.len()..].to_ascii_lowercase())
+}
+
+/// The value of a header. Some SDKs don't encode: a value that can't be decoded, or is none of this attribute once it is
+/// decoded, is taken as it stands where that is one.
+fn attribute_value<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, EventError> {
+    let raw = value.trim_matches([' ', '\t']);
+    let is_valid_raw = || rules::value(name, raw).is_ok();
+    match percent::decode(value) {
+        // Nothing was encoded.
+        Ok(Cow::Borrowed(decoded)) => Ok(Cow::Borrowed(decoded)),
+        Ok(decoded) if rules::value(name, &decoded).is_ok() || !is_valid_raw() => Ok(decoded),
+        Err(error) if !is_valid_raw() => Err(bad_value(name, error)),
+        Ok(_) | Err(_) => Ok(Cow::Borrowed(raw)),
+    }
 }
 
 fn bad_value(name: &str, error: DecodeError) -> EventError {

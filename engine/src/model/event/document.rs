@@ -147,11 +147,29 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
+/// Why an event's data is no JSON value to look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoDocument {
+    /// There is no data, or it is of another kind: whatever asks for JSON doesn't mean this event.
+    NotJson(String),
+    /// It is said to be JSON and can't be read, or not by this engine: nothing can be said about it.
+    Unreadable(String),
+}
+
+impl NoDocument {
+    /// One line for people.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::NotJson(why) | Self::Unreadable(why) => why,
+        }
+    }
+}
+
 /// The data of one event, read at the first use and then shared by all that want it.
 #[derive(Debug)]
 pub struct Reading<'e> {
     event: &'e Event,
-    document: OnceCell<Result<Document<'e>, String>>,
+    document: OnceCell<Result<Document<'e>, NoDocument>>,
 }
 
 impl<'e> Reading<'e> {
@@ -166,8 +184,8 @@ impl<'e> Reading<'e> {
     }
 
     /// Its data as JSON; else why there is none.
-    pub fn document(&self) -> Result<&Document<'e>, &str> {
-        self.document.get_or_init(|| self.event.document()).as_ref().map_err(String::as_str)
+    pub fn document(&self) -> Result<&Document<'e>, &NoDocument> {
+        self.document.get_or_init(|| self.event.document()).as_ref()
     }
 }
 

@@ -43,6 +43,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether an attribute that the spec defines has come.
+    pub(super) fn has(&self, name: &str) -> bool {
+        rules::CORE.iter().position(|core| *core == name).is_some_and(|place| self.seen & (1 << place) != 0)
+    }
+
     fn set_core(&mut self, place: usize, value: Scalar<'a>) -> Result<(), EventError> {
         let name = rules::CORE[place];
         if self.seen & (1 << place) != 0 {

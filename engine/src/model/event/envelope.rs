@@ -12,8 +12,29 @@ use super::draft::{Draft, Scalar};
 use super::error::{BadCharacter, EventError, Found, Kind};
 use super::{Data, Event, media, rules};
 
+/// What some programs put before a text in UTF-8. JSON has none ("MUST NOT add a byte order mark", RFC 8259, 8.1), and
+/// readers may skip it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A text without the byte order mark before it.
+pub(super) fn without_mark(body: &Bytes) -> Bytes {
+    if body.starts_with(BYTE_ORDER_MARK) { body.slice(BYTE_ORDER_MARK.len()..) } else { body.clone() }
+}
+
+/// Whether a body is a JSON object with a member `specversion`, or begins like one and is cut off or broken behind it.
+pub(super) fn has_specversion(body: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"specversion\"";
+    let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii_start();
+    if !text.starts_with(b"{") || !text.windows(NAME.len()).any(|window| window == NAME) {
+        return false;
+    }
+    let members = std::str::from_utf8(text).ok().and_then(|text| members(text).ok());
+    members.is_none_or(|members| members.iter().any(|(name, _)| name == "specversion"))
+}
+
 /// Parses an event in structured mode.
 pub(super) fn parse(body: &Bytes) -> Result<Event, EventError> {
+    let body = &without_mark(body);
     let text = std::str::from_utf8(body).map_err(|error| EventError::NotUtf8(error.valid_up_to()))?;
     let mut draft = Draft::default();
     let (mut data, mut base64) = (None, None);

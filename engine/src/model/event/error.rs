@@ -38,7 +38,7 @@ pub enum EventError {
     /// Neither mode's mark is there.
     #[error(
         "not a CloudEvent: there is neither a header ce-specversion nor a Content-Type of \
-         application/cloudevents+json"
+         application/cloudevents+json nor, without a Content-Type, a JSON object with specversion as the body"
     )]
     NotMarked,
     /// The body would be an event in structured mode if only it was marked as one.

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 pub(crate) use document::find;
-pub use document::{Document, Reading};
+pub use document::{Document, NoDocument, Reading};
 pub use error::{BadCharacter, EventError, FOUND_CHARS_MAX, Found, Kind};
 
 /// The media type of an event in structured mode.
@@ -75,11 +75,8 @@ impl Data {
 
     /// What bytes of this content type are: JSON if the type (or its absence) says so and they really are.
     pub fn classify(datacontenttype: Option<&str>, bytes: Bytes) -> Self {
-        if media::is_json(datacontenttype) && is_json(&bytes) {
-            Self::Json(bytes)
-        } else {
-            Self::Binary(bytes)
-        }
+        let text = envelope::without_mark(&bytes);
+        if media::is_json(datacontenttype) && is_json(&text) { Self::Json(text) } else { Self::Binary(bytes) }
     }
 }
 
@@ -149,10 +146,15 @@ impl From<&Event> for EventParts {
 }
 
 impl Event {
-    /// The event of a NATS message: structured if its `Content-Type` says so, else in binary mode (NATS protocol
-    /// binding, 3).
+    /// The most bytes that it takes where it is stored.
+    pub fn stored_bytes_max(&self) -> usize {
+        stored::bytes_max(self)
+    }
+
+    /// The event of a NATS message: structured if its `Content-Type` says so, or its body where no header says anything; else
+    /// in binary mode (NATS protocol binding, 3).
     pub fn parse(headers: &[(String, String)], body: &Bytes) -> Result<Self, EventError> {
-        if binding::is_structured(headers)? {
+        if binding::is_structured(headers)? || binding::is_structured_by_its_body(headers, body) {
             Self::from_structured(body)
         } else {
             binding::from_nats(headers, body)
@@ -235,18 +237,22 @@ impl Event {
     }
 
     /// The data as a JSON value, else why there is none. Reads it anew each time; a [`Reading`] does so once.
-    pub fn document(&self) -> Result<Document<'_>, String> {
+    pub fn document(&self) -> Result<Document<'_>, NoDocument> {
         match &self.data {
-            None => Err("the event has no data".to_owned()),
+            None => Err(NoDocument::NotJson("the event has no data".to_owned())),
             Some(Data::Binary(_)) => Err(match self.datacontenttype.as_deref() {
-                Some(named) if media::is_json(Some(named)) => "the data is not valid JSON".to_owned(),
-                Some(named) => format!("the data is {}, not JSON", Found::new(media::essence(named))),
-                None => "the data is binary, not JSON".to_owned(),
+                Some(named) if media::is_json(Some(named)) => {
+                    NoDocument::Unreadable("the data is not valid JSON".to_owned())
+                }
+                Some(named) => {
+                    let named = Found::new(media::essence(named));
+                    NoDocument::NotJson(format!("the data is {named}, not JSON"))
+                }
+                None => NoDocument::NotJson("the data is binary, not JSON".to_owned()),
             }),
             // What the parser says names place and kind, never the text itself.
-            Some(Data::Json(bytes)) => {
-                Document::parse(bytes).map_err(|error| format!("the data can't be read as JSON: {error}"))
-            }
+            Some(Data::Json(bytes)) => Document::parse(bytes)
+                .map_err(|error| NoDocument::Unreadable(format!("the data can't be read as JSON: {error}"))),
         }
     }
 }

@@ -14,18 +14,18 @@ pub(super) const CORE: [&str; 8] =
 
 /// Checks everything but the data.
 pub(super) fn check(parts: &EventParts) -> Result<(), EventError> {
-    filled("id", &parts.id)?;
-    text("id", &parts.id)?;
-    source(&parts.source)?;
-    filled("type", &parts.ty)?;
-    text("type", &parts.ty)?;
-    if let Some(subject) = &parts.subject {
-        filled("subject", subject)?;
-        text("subject", subject)?;
+    for (name, text) in [("id", &parts.id), ("source", &parts.source), ("type", &parts.ty)] {
+        value(name, text)?;
     }
-    parts.time.as_deref().map_or(Ok(()), time)?;
-    parts.datacontenttype.as_deref().map_or(Ok(()), content_type)?;
-    parts.dataschema.as_deref().map_or(Ok(()), data_schema)?;
+    let optional = [
+        ("subject", &parts.subject),
+        ("time", &parts.time),
+        ("datacontenttype", &parts.datacontenttype),
+        ("dataschema", &parts.dataschema),
+    ];
+    for (name, text) in optional {
+        text.as_deref().map_or(Ok(()), |text| value(name, text))?;
+    }
     for (name, value) in &parts.extensions {
         extension_name(name)?;
         if let Value::Text(value) = value {
@@ -33,6 +33,20 @@ pub(super) fn check(parts: &EventParts) -> Result<(), EventError> {
         }
     }
     distinct(parts.extensions.iter().map(|(name, _)| name.as_str()))
+}
+
+/// Checks the text of one attribute.
+pub(super) fn value(name: &str, value: &str) -> Result<(), EventError> {
+    match name {
+        "id" => filled("id", value).and_then(|()| text(name, value)),
+        "source" => source(value),
+        "type" => filled("type", value).and_then(|()| text(name, value)),
+        "subject" => filled("subject", value).and_then(|()| text(name, value)),
+        "time" => time(value),
+        "datacontenttype" => content_type(value),
+        "dataschema" => data_schema(value),
+        _ => text(name, value),
+    }
 }
 
 fn filled(name: &'static str, value: &str) -> Result<(), EventError> {

@@ -36,6 +36,25 @@ pub(super) fn write(event: &Event) -> (Vec<(String, String)>, Bytes) {
     (headers, body.into())
 }
 
+/// The most bytes of headers and body that [`write`] makes of the event: each character of an attribute may need an escape.
+pub(super) fn bytes_max(event: &Event) -> usize {
+    const ESCAPED: usize = 6;
+    const AROUND: usize = 64;
+    if let Some(structured) = &event.structured {
+        return structured.len() + AROUND;
+    }
+    let core = [&event.subject, &event.time, &event.datacontenttype, &event.dataschema];
+    let core = core.into_iter().flatten().chain([&event.id, &event.source, &event.ty]);
+    let core: usize = core.map(|text| text.len() * ESCAPED + AROUND).sum();
+    let extension = |(name, value): &(String, super::Value)| match value {
+        super::Value::Text(text) => name.len() + text.len() * ESCAPED + AROUND,
+        super::Value::Integer(_) | super::Value::Boolean(_) => name.len() + AROUND,
+    };
+    let extensions: usize = event.extensions.iter().map(extension).sum();
+    let data = event.data.as_ref().map_or(0, |data| data.bytes().len());
+    core + extensions + data + 4 * AROUND
+}
+
 /// The event that [`write`] has written.
 pub(super) fn read(headers: &[(String, String)], body: &Bytes) -> Result<Event, EventError> {
     match header(headers, "content-type") {

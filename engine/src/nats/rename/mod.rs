@@ -18,7 +18,7 @@ use super::bucket::{expected_sequence, rollup};
 use super::modules::Alive;
 use super::registry::Renaming;
 use super::{Modules, Nats, Registry, StoreError, Stored, tasks};
-use crate::model::{Name, Timestamp};
+use crate::model::{Name, Timestamp, WaitThere};
 pub use contents::{Contents, contents};
 pub use error::RenameError;
 
@@ -237,9 +237,12 @@ impl<'r> Rename<'r> {
         let mut headers = without_nats(&stored.headers);
         headers.push(rollup());
         headers.push((PARKED.to_owned(), schedule.map_or_else(|| DUE.to_owned(), |(_, at)| at.clone())));
-        let standing = tasks::standing(&stored.headers);
-        let is_there =
-            |there: Option<&Stored>| there.is_some_and(|there| tasks::standing(&there.headers) >= standing);
+        // Of the states of one task that are parked the furthest one is kept.
+        let is_there = |there: Option<&Stored>| {
+            let Some(there) = there.and_then(|there| tasks::progress(&there.headers)) else { return false };
+            let own = tasks::progress(&stored.headers);
+            own.is_none_or(|own| matches!(own.meets(&there), WaitThere::Same | WaitThere::Ahead))
+        };
         let (_, new) = self.store_behind(retries, &subject, headers, &stored, 0, is_there).await?;
         if new {
             step();

@@ -104,6 +104,9 @@ impl Known {
         let is_file = matches!(self.token.secret, SecretRef::File { .. });
         if is_file && held.read.elapsed() >= FILE_KEPT {
             let hash = read(&self.token);
+            if says_nothing(&hash) {
+                return held.hash;
+            }
             if let (Err(error), true) = (&hash, held.hash.is_some()) {
                 tracing::warn!(error = crate::model::fault::chain(error), "a token is not taken any more");
             }
@@ -111,6 +114,11 @@ impl Known {
         }
         held.hash
     }
+}
+
+/// Whether a token could not be read for a reason that is none of its own: then the old one is as good as before.
+fn says_nothing(read: &Result<Hash, AccessError>) -> bool {
+    matches!(read, Err(AccessError::Missing(_, SecretError::OutOfFiles(_))))
 }
 
 fn read(token: &Token) -> Result<Hash, AccessError> {

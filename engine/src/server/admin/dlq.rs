@@ -199,7 +199,7 @@ pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     Checked(Path(sequence)): Checked<Path<u64>>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(find(&admin, sequence).await?.whole()))
+    Ok(Json(find(&admin, sequence).await?.put_together(&admin.nats).await))
 }
 
 /// Put a dead letter back into its lane
@@ -233,17 +233,19 @@ fn not_redriven(error: &RedriveError) -> Problem {
         Problem::new(StatusCode::CONFLICT, Code::RedriveRefused, detail).hint(hint)
     };
     match error {
-        RedriveError::NoBody => refused("the event has to be published again"),
+        RedriveError::NoBody | RedriveError::Parts(_) => refused("the event has to be published again"),
         RedriveError::Unreadable(_) => refused("a newer version of hookmill may be able to read it"),
         RedriveError::Aged { .. } | RedriveError::Headers(_) => {
             refused("redrive it without rerun, or publish the event again")
         }
-        RedriveError::Store(StoreError::Refused(_) | StoreError::TooLarge) => {
-            refused("try again once the lane has room")
+        RedriveError::Store(StoreError::TooLarge) => {
+            refused("raise max_payload of nats-server, and max_msg_size of the stream of lanes if it has one")
         }
+        RedriveError::Store(StoreError::Refused(_)) => refused("try again once the lane has room"),
         RedriveError::Store(
             StoreError::WrongLast | StoreError::Unknown | StoreError::NoStream | StoreError::Forbidden,
         )
+        | RedriveError::ReadParts(_)
         | RedriveError::Original(_)
         | RedriveError::NotRemoved(_) => Problem::storage(error),
     }

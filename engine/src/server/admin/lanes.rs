@@ -28,7 +28,8 @@ pub(super) struct Lane {
     /// `_`: tasks for the pipeline as a whole.
     subscription: String,
     /// `active`, `open` (its endpoint fails), `paused`, `disabled` (its endpoint is gone), `unreadable` (it holds a task of a
-    /// newer version) or `orphaned` (this engine has no such subscription).
+    /// newer version), `misconfigured` (a secret, URL or header value has no usable value: it goes on by itself once that is
+    /// mended) or `orphaned` (this engine has no such subscription).
     #[schema(example = "active")]
     state: String,
     /// Why, if it is not active.
@@ -105,7 +106,7 @@ pub(super) async fn pause(
 
 /// Start the attempts of a lane again
 ///
-/// Whatever stopped them: a pause, an open circuit, or an endpoint that was gone.
+/// Whatever stopped them: a pause, an open circuit, or an endpoint that was gone. A misconfigured lane rests until it is mended.
 #[utoipa::path(post, path = "/v1/lanes/{pipeline}/{subscription}/resume", operation_id = "resumeLane", tag = "lanes",
     params(("pipeline" = String, Path, description = "The pipeline"), ("subscription" = String, Path, description = "The subscription")),
     responses((status = 200, description = "The lane, active", body = Lane),

@@ -74,6 +74,7 @@ fn what_is_said_of_a_dead_letter_is_what_the_document_says() {
         path,
         steps: "abc".into(),
         generation: 0,
+        stores: 0,
         attempt: 3,
         first_attempt: Some(Timestamp::from_unix_nanos(5)),
         left: None,
@@ -102,6 +103,7 @@ fn what_is_said_of_a_dead_letter_is_what_the_document_says() {
         pipeline: "orders".into(),
         subscription: "a".into(),
         death,
+        parts: None,
         task: Ok(task),
     };
     let whole: WholeLetter = serde_json::from_value(letter.whole()).unwrap();

@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 use super::super::errors::guest_text;
 use super::wire::{self, Answer, Request};
 use super::work::{self, Stopped, Workshop};
+use crate::telemetry::output;
 
 /// How much less of the processor it gets than the engine, in steps of `nice`: events come first.
 const NICENESS: i32 = 10;
@@ -31,7 +32,7 @@ pub fn compile_module() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // For a person who tried the command by hand; the engine sees the exit code and shows this.
-            eprintln!("hookmill itself starts this command to compile a module: {error}");
+            output::say(format_args!("hookmill itself starts this command to compile a module: {error}"));
             ExitCode::from(2)
         }
     }
@@ -41,6 +42,7 @@ fn converse() -> io::Result<()> {
     close_inherited();
     // The streams without their buffers: what isn't read yet stays in the pipe, for the watching thread.
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    #[expect(clippy::disallowed_methods, reason = "it is no output for people, but the pipe to the engine")]
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let request: Request = wire::read(&mut input)?;
     if let Err(error) = restrict(&request) {

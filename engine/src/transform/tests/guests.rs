@@ -1,6 +1,5 @@
 //! The modules that are built from `transforms/`: real toolchain, real memory, real panics.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::super::testing::{event, host, patient};
 use super::super::{ConfigureError, Host, Isolation, Module, Settings, Step};
 use crate::model::fault::{Again, Code, Reason};
 use crate::model::{Data, Event, Fault, Value, Verdict};
+use crate::telemetry::output;
 
 fn module(host: &Arc<Host>, name: &str) -> Module {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../transforms/dist/{name}.wasm"));
@@ -19,7 +19,7 @@ fn module(host: &Arc<Host>, name: &str) -> Module {
         // Past the test runner's capture, once: without guests none of these tests can pass.
         static ONCE: Mutex<()> = Mutex::new(());
         let _first = ONCE.lock();
-        let _ = writeln!(std::io::stderr(), "no guest at {}: run make setup first", path.display());
+        output::say(format_args!("no guest at {}: run make setup first", path.display()));
         std::process::exit(101);
     };
     host.load(name, &bytes).unwrap()

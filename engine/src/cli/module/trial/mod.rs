@@ -84,7 +84,7 @@ pub(super) async fn test(global: &Global, args: &TestArgs) -> Result<(), Failure
         show::result(global.json, &result, !args.event.is_empty());
     }
     if failed > 0 {
-        eprintln!("{failed} of {count} failed");
+        output::say(format_args!("{failed} of {count} failed"));
         return Err(Failure::Said(1));
     }
     Ok(())

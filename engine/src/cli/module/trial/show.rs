@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::diff;
 use super::Tried;
 use super::bench::Figures;
+use crate::cli::output;
 use crate::model::size;
 use crate::transform::{Module, Seen};
 
@@ -21,21 +22,21 @@ pub(super) fn module(json: bool, file: &Path, bytes: usize, ready: Duration, mod
             "ready_milliseconds": milliseconds(ready),
             "metadata": metadata,
         });
-        println!("{object}");
+        output::line(object);
         return;
     }
-    println!(
+    output::line(format_args!(
         "{}: {bytes} bytes, {}, ready in {:.0} ms",
         file.display(),
         module.digest(),
         milliseconds(ready)
-    );
+    ));
 }
 
 /// `whole`: what became of the event is of interest even where nobody expected anything.
 pub(super) fn result(json: bool, tried: &Tried, whole: bool) {
     if json {
-        println!("{}", object(tried));
+        output::line(object(tried));
         return;
     }
     let fine = tried.is_fine();
@@ -45,21 +46,21 @@ pub(super) fn result(json: bool, tried: &Tried, whole: bool) {
         (Some(_), false) => format!("{word}, which is not what was expected"),
         (None, _) => word.to_owned(),
     };
-    println!("{}: {verdict}; {}", tried.name, costs(tried.took, &tried.seen));
+    output::line(format_args!("{}: {verdict}; {}", tried.name, costs(tried.took, &tried.seen)));
     let found = pretty(&tried.outcome.to_json());
     match &tried.wanted {
-        Some(wanted) if !fine => print!("{}", indented(&diff::lines(&pretty(wanted), &found))),
-        _ if whole || !fine => print!("{}", indented(&found)),
+        Some(wanted) if !fine => output::text(indented(&diff::lines(&pretty(wanted), &found))),
+        _ if whole || !fine => output::text(indented(&found)),
         _ => {}
     }
     for (level, text) in &tried.seen.log {
-        println!("  log {level}: {text}");
+        output::line(format_args!("  log {level}: {text}"));
     }
     if !tried.seen.printed.is_empty() {
-        print!("  printed:\n{}", indented(&tried.seen.printed));
+        output::text(format_args!("  printed:\n{}", indented(&tried.seen.printed)));
     }
     if let Some(figures) = &tried.bench {
-        println!("  {}", bench(figures));
+        output::line(format_args!("  {}", bench(figures)));
     }
 }
 

@@ -21,7 +21,7 @@ impl From<UrlError> for Why {
         match error {
             UrlError::NotUrl(_) => Self::NotUrl,
             UrlError::Unclear => Self::Unclear,
-            UrlError::Scheme(_) => Self::Scheme,
+            UrlError::Scheme(_) | UrlError::OtherScheme => Self::Scheme,
             UrlError::UserInfo => Self::UserInfo,
             UrlError::PortZero => Self::PortZero,
             UrlError::TooLong(_) => Self::TooLong,

@@ -157,7 +157,7 @@ fn header_names_have_no_case_and_values_are_decoded() {
     ];
     let event = binary(&more, b"{}").unwrap();
     assert_eq!(event.subject.as_deref(), Some("Euro € 😀"));
-    assert_eq!(event.datacontenttype, None, "NATS has ce-datacontenttype");
+    assert_eq!(event.datacontenttype.as_deref(), Some("text/plain"), "where there is no ce-datacontenttype");
     let text = |text: &str| Value::Text(text.to_owned());
     assert_eq!(event.extensions, [("count".to_owned(), text("5")), ("quoted".to_owned(), text("a \"b\""))]);
 }
@@ -242,7 +242,7 @@ fn data_of_ten_thousand_levels_is_carried_and_only_not_read_as_a_value() {
         let event = structured(&with(&format!("\"data\":{deep}"))).unwrap();
         assert_eq!(event.data, Some(Data::Json(deep.clone().into())));
         let too_deep = "the data can't be read as JSON: recursion limit exceeded at line 1 column ";
-        assert!(event.document().unwrap_err().starts_with(too_deep), "{:?}", event.document());
+        assert!(event.document().unwrap_err().why().starts_with(too_deep), "{:?}", event.document());
         assert_eq!(binary(&[], deep.as_bytes()).unwrap().data, event.data);
         assert_eq!(stored(&rewritten(&event)), event);
         assert_eq!(Event::from_structured(&rewritten(&event).to_structured()), Ok(event));
@@ -268,8 +268,73 @@ fn the_data_as_a_value_is_parsed_once_or_said_why_not() {
         ),
         (r#""data":1e999"#, "the data can't be read as JSON: number out of range at line 1 column 5"),
     ] {
-        assert_eq!(parsed(members).document(), Err(why.to_owned()), "{members}");
+        assert_eq!(parsed(members).document().unwrap_err().why(), why, "{members}");
     }
+}
+
+/// So the Rust SDK's NATS binding, the Go SDK's protocols and `nats pub` send events.
+#[test]
+fn a_message_that_says_nothing_of_its_mode_is_structured_if_its_body_is() {
+    let text = r#"{"id":"1","source":"/s","specversion":"1.0","type":"t","data":{"a":1}}"#;
+    let parse = |headers: &[(&str, &str)], body: &str| {
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Event::parse(&headers, &Bytes::from(body.to_owned()))
+    };
+    let event = parse(&[], text).unwrap();
+    assert_eq!((event.id.as_str(), event.structured.as_deref()), ("1", Some(text.as_bytes())));
+    assert_eq!(parse(&[("Nats-Msg-Id", "x"), ("ce-traceid", "9")], text), Ok(event));
+    // What says something is taken at its word.
+    for headers in [[("Content-Type", "application/json")], [("ce-specversion", "1.0")]] {
+        assert!(parse(&headers, text).is_err(), "{headers:?}");
+    }
+    for body in ["", "[]", "{}", r#"{"a":{"specversion":"1.0"}}"#, r#"["specversion"]"#] {
+        let said = parse(&[], body).unwrap_err();
+        assert!(matches!(said, EventError::NotMarked | EventError::LooksStructured), "{body}: {said}");
+    }
+    let broken = parse(&[], r#"{"specversion":"1.0","id":"1""#).unwrap_err();
+    assert!(matches!(broken, EventError::NotJson(_)), "{broken}");
+}
+
+/// The Go SDK writes the header of HTTP.
+#[test]
+fn a_content_type_beside_the_attributes_is_the_datas() {
+    let of = |headers: &[(&str, &str)]| binary(headers, b"{}").unwrap().datacontenttype;
+    assert_eq!(of(&[("content-type", "text/xml")]).as_deref(), Some("text/xml"));
+    let both = [("Content-Type", "text/plain"), ("ce-datacontenttype", "text/xml")];
+    assert_eq!(of(&both).as_deref(), Some("text/xml"), "the binding's own header wins");
+    assert_eq!(of(&[("Content-Type", "no media type")]), None, "it is none, and the event no worse for it");
+}
+
+/// SDKs that don't encode what they write.
+#[test]
+fn a_value_that_is_none_once_it_is_decoded_is_taken_as_it_stands() {
+    let source = |value: &str| {
+        let all =
+            headers(&[("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", value), ("ce-type", "t")]);
+        Event::parse(&all, &Bytes::new()).map(|event| event.source)
+    };
+    assert_eq!(source("/a%20b"), Ok("/a%20b".to_owned()), "decoded it would be no URI");
+    assert_eq!(source("/a%2Fb"), Ok("/a/b".to_owned()), "decoded as the binding says");
+    assert!(matches!(source("/a b%20"), Err(EventError::Source(_))), "neither is one");
+    let subject = |value: &str| binary(&[("ce-subject", value)], b"").unwrap().subject;
+    assert_eq!(subject("100%").as_deref(), Some("100%"));
+    assert_eq!(subject("%E4").as_deref(), Some("%E4"));
+    assert_eq!(subject("a%0Ab").as_deref(), Some("a%0Ab"), "a control character is no text");
+    assert_eq!(subject("\"open").as_deref(), Some("\"open"));
+}
+
+#[test]
+fn byte_order_marks_are_skipped_and_not_sent_on() {
+    let text = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":1}}"#;
+    let marked = format!("\u{feff}{text}");
+    let event = Event::from_structured(&marked.clone().into()).unwrap();
+    assert_eq!(event.to_structured(), text.as_bytes());
+    assert_eq!(Event::parse(&[], &marked.into()), Ok(event));
+    let data = binary(&[("ce-datacontenttype", "application/json")], "\u{feff}{}".as_bytes()).unwrap().data;
+    assert_eq!(data, Some(json("{}")));
+    let data = binary(&[("ce-datacontenttype", "text/plain")], "\u{feff}{}".as_bytes()).unwrap().data;
+    assert_eq!(data, Some(raw("\u{feff}{}".as_bytes())), "of other data it may be a part");
 }
 
 #[test]

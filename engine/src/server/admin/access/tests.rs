@@ -81,6 +81,15 @@ async fn a_file_that_changes_changes_the_token_and_one_that_goes_takes_it_away()
 }
 
 #[test]
+fn a_process_without_descriptors_takes_no_token_away() {
+    let name = || Name::new("a").unwrap();
+    let missing = |error| Err(AccessError::Missing(name(), error));
+    assert!(says_nothing(&missing(SecretError::OutOfFiles("token".into()))));
+    assert!(!says_nothing(&missing(SecretError::File("token".into(), std::io::ErrorKind::NotFound))));
+    assert!(!says_nothing(&Err(AccessError::Short(name()))) && !says_nothing(&Ok([0; 32])));
+}
+
+#[test]
 fn a_token_for_some_modules_sees_no_others() {
     let caller = |modules| Caller(Some(Arc::new(token("a", plain(ONE), modules))));
     let name = |text| Name::new(text).unwrap();
