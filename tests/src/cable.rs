@@ -1,17 +1,26 @@
-//! A TCP cable between two ends that can be cut, stalled, slowed and half closed.
+//! A TCP cable between two ends that can be cut, stalled, slowed and half closed; one to a nats-server can also hold up single
+//! requests and answers.
 
+mod operations;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use operations::{Holding, Operation, Picker};
 
 /// Chunks under way in one direction while the cable is slow.
 const CHUNKS_MAX: usize = 1024;
@@ -36,10 +45,12 @@ struct Control {
     half_closes: u64,
     stalled: bool,
     delay: Duration,
+    holding: Option<Holding>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    held: AtomicU64,
     connections: AtomicU64,
     refused: AtomicU64,
     bytes_up: AtomicU64,
@@ -49,12 +60,22 @@ struct Counts {
 impl Cable {
     /// A cable to `server`; clients connect to [`address`](Self::address).
     pub async fn to(server: SocketAddr) -> Self {
+        Self::lay(server, None).await
+    }
+
+    /// A cable to a nats-server, which can [`hold_requests`](Self::hold_requests). What is held up follows from `seed`, and from
+    /// what is sent.
+    pub async fn to_nats(server: SocketAddr, seed: u64) -> Self {
+        Self::lay(server, Some(seed)).await
+    }
+
+    async fn lay(server: SocketAddr, seed: Option<u64>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free loopback port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (control, orders) = watch::channel(Control::default());
         let counts = Arc::new(Counts::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, orders, Arc::clone(&counts)));
+        tasks.spawn(accept(listener, (server, seed), orders, Arc::clone(&counts)));
         Self { address, control, counts, _tasks: tasks }
     }
 
@@ -97,9 +118,16 @@ impl Cable {
         self.order(|control| control.delay = delay);
     }
 
-    /// Undoes cut, stall and delay. Connections that were reset stay so.
+    /// One in so many requests to JetStream and stores of an engine arrives late, by up to `most`, or the answer to it does. All
+    /// else goes on in its order.
+    pub fn hold_requests(&self, one_in: u32, most: Duration) {
+        self.order(|control| control.holding = Some(Holding { one_in, most }));
+    }
+
+    /// Undoes cut, stall, delay and holding. Connections that were reset stay so, what is held up comes when it is due.
     pub fn heal(&self) {
         self.order(|control| {
+            control.holding = None;
             control.is_cut = false;
             control.stalled = false;
             control.delay = Duration::ZERO;
@@ -114,6 +142,11 @@ impl Cable {
     /// Connections that were reset at once because the cable was cut.
     pub fn refused(&self) -> u64 {
         self.counts.refused.load(Ordering::Relaxed)
+    }
+
+    /// Requests and answers that were held up.
+    pub fn held(&self) -> u64 {
+        self.counts.held.load(Ordering::Relaxed)
     }
 
     /// Bytes that arrived at the server.
@@ -133,7 +166,7 @@ impl Cable {
 
 async fn accept(
     listener: TcpListener,
-    server: SocketAddr,
+    (server, seed): (SocketAddr, Option<u64>),
     orders: watch::Receiver<Control>,
     counts: Arc<Counts>,
 ) {
@@ -149,8 +182,9 @@ async fn accept(
                     reset(&client);
                     continue;
                 }
-                counts.connections.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(connect(client, server, orders.clone(), Arc::clone(&counts)));
+                let number = counts.connections.fetch_add(1, Ordering::Relaxed);
+                let picker = seed.map(|seed| Mutex::new(Picker::new(StdRng::seed_from_u64(seed ^ (number << 32)))));
+                connections.spawn(connect(client, server, picker, orders.clone(), Arc::clone(&counts)));
             }
         }
     }
@@ -159,6 +193,7 @@ async fn accept(
 async fn connect(
     mut client: TcpStream,
     server: SocketAddr,
+    picker: Option<Mutex<Picker>>,
     mut orders: watch::Receiver<Control>,
     counts: Arc<Counts>,
 ) {
@@ -170,8 +205,11 @@ async fn connect(
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         // `u64::MAX`: what the client sends is never half closed.
-        let up = pump(from_client, to_server, orders.clone(), u64::MAX, &counts.bytes_up);
-        let down = pump(from_server, to_client, orders.clone(), begun.half_closes, &counts.bytes_down);
+        let sent =
+            Way { picker: picker.as_ref(), pick: Picker::sent, half_closes: u64::MAX, counts: &counts };
+        let answered = Way { pick: Picker::answered, half_closes: begun.half_closes, ..sent };
+        let up = pump(from_client, to_server, orders.clone(), sent, &counts.bytes_up);
+        let down = pump(from_server, to_client, orders.clone(), answered, &counts.bytes_down);
         tokio::select! {
             _ = async { tokio::join!(up, down) } => return,
             _ = orders.wait_for(|control| control.cuts > begun.cuts) => {}
@@ -186,22 +224,41 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
+/// What is particular to one direction.
+#[derive(Clone, Copy)]
+struct Way<'w> {
+    /// None: single messages are not told apart.
+    picker: Option<&'w Mutex<Picker>>,
+    pick: fn(&mut Picker, &Operation, Holding) -> Option<Duration>,
+    half_closes: u64,
+    counts: &'w Counts,
+}
+
+/// Bytes under way.
+struct Chunk {
+    due: Instant,
+    bytes: Bytes,
+    /// Whether what comes behind it goes before it.
+    is_held: bool,
+}
+
 /// Carries bytes one way until the sender closes, then closes towards the receiver.
 async fn pump(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     orders: watch::Receiver<Control>,
-    half_closes: u64,
+    way: Way<'_>,
     count: &AtomicU64,
 ) {
     let (chunks, inbox) = mpsc::channel(CHUNKS_MAX);
-    tokio::join!(read(from, chunks, orders.clone()), write(to, inbox, orders, half_closes, count));
+    tokio::join!(read(from, chunks, orders.clone(), way), write(to, inbox, orders, way.half_closes, count));
 }
 
 async fn read(
     mut from: ReadHalf<'_>,
-    chunks: mpsc::Sender<(Instant, Bytes)>,
+    chunks: mpsc::Sender<Chunk>,
     mut orders: watch::Receiver<Control>,
+    way: Way<'_>,
 ) {
     let mut buffer = BytesMut::new();
     loop {
@@ -216,29 +273,75 @@ async fn read(
         if read.unwrap_or(0) == 0 {
             return;
         }
-        let due = Instant::now() + orders.borrow().delay;
-        if chunks.send((due, buffer.split().freeze())).await.is_err() {
-            return;
+        let Control { delay, holding, .. } = *orders.borrow();
+        for chunk in way.chunks(&mut buffer, Instant::now() + delay, holding) {
+            if chunks.send(chunk).await.is_err() {
+                return;
+            }
         }
+    }
+}
+
+impl Way<'_> {
+    /// What has come, as it is to go on. What is left in the buffer is the beginning of an operation.
+    fn chunks(&self, buffer: &mut BytesMut, due: Instant, holding: Option<Holding>) -> Vec<Chunk> {
+        let Some(picker) = self.picker else {
+            return vec![Chunk { due, bytes: buffer.split().freeze(), is_held: false }];
+        };
+        let mut picker = picker.lock().expect("no holder panics");
+        let (mut chunks, mut plain) = (Vec::new(), BytesMut::new());
+        while let Some(operation) = operations::next(buffer) {
+            let Some(time) = holding.and_then(|holding| (self.pick)(&mut picker, &operation, holding)) else {
+                plain.extend_from_slice(&operation.bytes);
+                continue;
+            };
+            self.counts.held.fetch_add(1, Ordering::Relaxed);
+            chunks.push(Chunk { due: due + time, bytes: operation.bytes, is_held: true });
+        }
+        if !plain.is_empty() {
+            chunks.push(Chunk { due, bytes: plain.freeze(), is_held: false });
+        }
+        chunks
     }
 }
 
 async fn write(
     mut to: WriteHalf<'_>,
-    mut inbox: mpsc::Receiver<(Instant, Bytes)>,
+    mut inbox: mpsc::Receiver<Chunk>,
     mut orders: watch::Receiver<Control>,
     half_closes: u64,
     count: &AtomicU64,
 ) {
     let mut closing = orders.clone();
     let carrying = async {
-        while let Some((due, chunk)) = inbox.recv().await {
-            tokio::time::sleep_until(due).await;
+        let mut held = BinaryHeap::new();
+        let mut number = 0_u64;
+        loop {
+            let next = held.peek().map(|Reverse((due, ..)): &Reverse<(Instant, u64, Bytes)>| *due);
+            let bytes = tokio::select! {
+                chunk = inbox.recv() => match chunk {
+                    // What is still held up goes with the connection.
+                    None => return,
+                    Some(Chunk { due, bytes, is_held: true }) => {
+                        held.push(Reverse((due, number, bytes)));
+                        number += 1;
+                        continue;
+                    }
+                    Some(Chunk { due, bytes, is_held: false }) => {
+                        tokio::time::sleep_until(due).await;
+                        bytes
+                    }
+                },
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let Some(Reverse((_, _, bytes))) = held.pop() else { continue };
+                    bytes
+                }
+            };
             let flows = orders.wait_for(|control| !control.stalled).await.is_ok();
-            if !flows || to.write_all(&chunk).await.is_err() {
+            if !flows || to.write_all(&bytes).await.is_err() {
                 return;
             }
-            count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
     };
     tokio::select! {

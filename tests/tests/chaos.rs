@@ -6,7 +6,7 @@ use hookmill_tests::chaos::{Settings, run};
 use hookmill_tests::judge::HEAVY;
 
 fn settings(seed: u64, seconds: u64) -> Settings {
-    Settings { seed, time: Duration::from_secs(seconds), rate: 100, ack_first: false }
+    Settings { seed, time: Duration::from_secs(seconds), rate: 100, keep_secret: false, ack_first: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

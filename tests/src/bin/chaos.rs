@@ -1,5 +1,5 @@
-//! `chaos [--seed N] [--minutes M] [--rate EVENTS_PER_SECOND]`: runs the fault harness and prints its books. Exit code 1 if
-//! anything was lost or has not come to its end.
+//! `chaos [--seed N] [--minutes M] [--rate EVENTS_PER_SECOND] [--keep-secret]`: runs the fault harness and prints its books. Exit
+//! code 1 if anything was lost or has not come to its end. `--keep-secret`: the file of the signing secret is never away.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,9 +8,14 @@ use hookmill::telemetry::output;
 use hookmill_tests::chaos::{Settings, run};
 
 fn settings() -> Result<Settings, String> {
-    let mut settings = Settings { seed: 1, time: Duration::from_mins(30), rate: 100, ack_first: false };
+    let time = Duration::from_mins(30);
+    let mut settings = Settings { seed: 1, time, rate: 100, keep_secret: false, ack_first: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--keep-secret" {
+            settings.keep_secret = true;
+            continue;
+        }
         let value = arguments.next().ok_or(format!("{name} needs a value"))?;
         let wrong = |_| format!("{name}: {value:?} is no number");
         match name.as_str() {
@@ -19,7 +24,7 @@ fn settings() -> Result<Settings, String> {
                 settings.time = Duration::from_secs(60 * value.parse::<u64>().map_err(wrong)?);
             }
             "--rate" => settings.rate = value.parse().map_err(wrong)?,
-            _ => return Err(format!("{name}: give --seed, --minutes or --rate")),
+            _ => return Err(format!("{name}: give --seed, --minutes, --rate or --keep-secret")),
         }
     }
     if settings.rate == 0 { Err("--rate: at least 1".to_owned()) } else { Ok(settings) }

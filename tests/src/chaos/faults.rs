@@ -12,6 +12,10 @@ use super::receivers::{Receivers, Script};
 
 /// Longest wait for the healthy receiver to get an event that was published after the fault.
 const RECOVERY_MAX: Duration = Duration::from_mins(2);
+/// Longest time for which a request, or the answer to it, is held up.
+const HELD_MAX: Duration = Duration::from_secs(15);
+/// One in so many is.
+const HELD_ONE_IN: u32 = 8;
 /// What a full disk leaves.
 const STORE_ROOM_BYTES: u64 = 256 * 1024;
 
@@ -38,6 +42,10 @@ pub(super) enum Fault {
     Stall,
     /// The server's store takes nothing more.
     FullStore,
+    /// Single requests of both engines, or the answers to them, come late by up to 15 s.
+    SlowRequests,
+    /// The file of a signing secret is away, and an engine is killed and started again meanwhile.
+    SecretGone,
 }
 
 impl Fault {
@@ -53,26 +61,32 @@ impl Fault {
             Self::HalfClose => "connection half closed",
             Self::Stall => "connection stalled",
             Self::FullStore => "store full",
+            Self::SlowRequests => "requests held up",
+            Self::SecretGone => "secret gone, engine killed",
         }
     }
 
     /// How many processes are killed.
     pub(super) fn kills(self) -> usize {
         match self {
-            Self::KillEngine | Self::KillServer => 1,
+            Self::KillEngine | Self::KillServer | Self::SecretGone => 1,
             Self::KillBothEngines | Self::FullStore => 2,
             Self::PauseEngine
             | Self::PauseServer
             | Self::Cut
             | Self::Blink
             | Self::HalfClose
-            | Self::Stall => 0,
+            | Self::Stall
+            | Self::SlowRequests => 0,
         }
     }
 
+    /// What every run begins with, however short it is.
+    pub(super) const FIRST: [Self; 2] = [Self::SlowRequests, Self::SecretGone];
+
     /// The next one: kills more often than the rest.
     pub(super) fn draw(rng: &mut StdRng) -> Self {
-        const BAG: [Fault; 16] = [
+        const BAG: [Fault; 18] = [
             Fault::KillEngine,
             Fault::KillEngine,
             Fault::KillEngine,
@@ -89,6 +103,8 @@ impl Fault {
             Fault::HalfClose,
             Fault::Stall,
             Fault::FullStore,
+            Fault::SlowRequests,
+            Fault::SecretGone,
         ];
         BAG[rng.random_range(0..BAG.len())]
     }
@@ -160,6 +176,19 @@ pub(super) async fn inflict(
             stage.cables[one].heal();
         }
         Fault::FullStore => fill_up(stage, Duration::from_secs(3) + a_while(5_000)).await,
+        Fault::SlowRequests => {
+            stage.cables.iter().for_each(|cable| cable.hold_requests(HELD_ONE_IN, HELD_MAX));
+            sleep(Duration::from_secs(3) + a_while(5_000)).await;
+            stage.cables.iter().for_each(crate::Cable::heal);
+        }
+        Fault::SecretGone => {
+            stage.secret.hide();
+            sleep(a_while(2_000)).await;
+            stage.engines[one].kill().await;
+            stage.engines[one].restart_supervised(RECOVERY_MAX).await;
+            sleep(Duration::from_secs(1) + a_while(3_000)).await;
+            stage.secret.show();
+        }
     }
     let recovered = recovery(publisher, receivers).await;
     sleep(Duration::from_millis(500) + a_while(3_500)).await;

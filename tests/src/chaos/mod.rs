@@ -22,13 +22,16 @@ use crate::{Cable, Engine, EngineOptions, NatsServer, PipelineFolder, hookmill};
 use faults::Fault;
 use ledger::Ledger;
 use publisher::Publisher;
-use receivers::{Receivers, Script};
+use receivers::{Receivers, SECRET, SECRET_FILE, Script};
+use report::Besides;
 pub use report::Report;
 
 /// How long everything may take to come to its end once the faults have stopped.
 const REST_MAX: Duration = Duration::from_mins(4);
 /// Events of the last, undisturbed part, by which the engine's counters are checked.
 const CALM_EVENTS: usize = 200;
+/// What one of the two engines lets wait in all: hardly anything, so that what fails there goes to its lane.
+const WAITING_MAX: u64 = 5;
 /// How often a lane that a 410 has disabled is resumed.
 const RESUME_EVERY: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,8 @@ pub struct Settings {
     pub time: Duration,
     /// Events published a second.
     pub rate: u32,
+    /// Whether the file of the signing secret is never away.
+    pub keep_secret: bool,
     /// Runs a build for tests that acknowledges before it stores: the judge must see the losses.
     pub ack_first: bool,
 }
@@ -50,7 +55,25 @@ struct Stage {
     server: NatsServer,
     cables: Vec<Cable>,
     engines: Vec<Engine>,
-    _folder: PipelineFolder,
+    secret: Secret,
+}
+
+/// The file of the signing secret, and the folder of the pipeline around it.
+struct Secret {
+    folder: PipelineFolder,
+    stays: bool,
+}
+
+impl Secret {
+    fn show(&self) {
+        self.folder.write(SECRET_FILE, SECRET);
+    }
+
+    fn hide(&self) {
+        if !self.stays {
+            std::fs::remove_file(self.folder.path().join(SECRET_FILE)).expect("it was there");
+        }
+    }
 }
 
 impl Stage {
@@ -58,13 +81,21 @@ impl Stage {
         let server = NatsServer::start().await;
         crate::events::make_source_stream(&server.jetstream().await).await;
         let folder = PipelineFolder::with("orders", &receivers.pipeline());
+        let secret = Secret { folder, stays: settings.keep_secret };
+        secret.show();
+        let few = format!("[limits]\nwaiting = {WAITING_MAX}\n");
+        let few = secret.folder.write("settings/hookmill.toml", few);
         let (mut cables, mut engines) = (Vec::new(), Vec::new());
-        for _ in 0..2 {
-            let cable = Cable::to(server.address()).await;
-            engines.push(options(settings, &cable).arg(folder.path()).start().await);
+        for number in 0..2 {
+            let cable = Cable::to_nats(server.address(), settings.seed ^ (number << 48)).await;
+            let mut options = options(settings, &cable).arg(secret.folder.path());
+            if number == 1 {
+                options = options.arg("--config").arg(&few);
+            }
+            engines.push(options.start().await);
             cables.push(cable);
         }
-        Self { server, cables, engines, _folder: folder }
+        Self { server, cables, engines, secret }
     }
 
     /// Puts whole what a fault may have left broken.
@@ -91,12 +122,18 @@ pub async fn run(settings: &Settings) -> Report {
     let receivers = Receivers::start(settings.seed).await;
     let mut stage = Stage::build(settings, &receivers).await;
     let publisher = Publisher::start(&stage.server, settings.rate).await;
+    let jetstream = stage.server.jetstream().await;
     let until = Instant::now() + settings.time;
-    let mut happened = Vec::new();
+    let (mut happened, mut besides) = (Vec::new(), Besides::default());
+    let mut first = Fault::FIRST.into_iter();
     let disturb = async {
         while Instant::now() < until {
-            let fault = Fault::draw(&mut rng);
+            let fault = first.next().unwrap_or_else(|| Fault::draw(&mut rng));
             happened.push(faults::inflict(fault, &mut stage, &publisher, &receivers, &mut rng).await);
+            besides.looks += 1;
+            // What can't be asked now is not counted.
+            let waiting = judge::messages(&jetstream, "HOOKMILL_RETRIES").await;
+            besides.full += usize::from(waiting.is_ok_and(|waiting| waiting >= WAITING_MAX));
         }
     };
     tokio::select! {
@@ -107,6 +144,7 @@ pub async fn run(settings: &Settings) -> Report {
     receivers.end_410();
     let published = publisher.stop().await;
     let jetstream = stage.server.jetstream().await;
+    besides.held = stage.cables.iter().map(Cable::held).sum();
     let rest = async {
         let left = come_to_rest(&jetstream, &stage).await;
         let agree = counters_agree(&jetstream, &stage, &receivers, published).await;
@@ -117,7 +155,8 @@ pub async fn run(settings: &Settings) -> Report {
         never = receivers.tend() => match never {},
     };
     let ledger = Ledger::read(&jetstream, &receivers).await;
-    Report::new(settings, ledger, happened, left, counters)
+    besides.forged = receivers.forged();
+    Report::new(settings, ledger, happened, besides, (left, counters))
 }
 
 /// Waits until nothing is left, and says what is when the time is over.

@@ -18,6 +18,11 @@ const PATIENT: &str =
     r#"schedule = ["200ms", "500ms", "1s", "2s", "4s", "8s", "8s", "8s", "8s", "8s", "8s"]"#;
 const IMPATIENT: &str = r#"schedule = ["200ms", "500ms"]"#;
 
+/// The secret of the signed one.
+pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Its file, from the folder of the pipeline on.
+pub(super) const SECRET_FILE: &str = "secrets/signed";
+
 /// How a receiver behaves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Script {
@@ -37,10 +42,12 @@ pub(super) enum Script {
     Gone,
     /// Always 500.
     Hopeless,
+    /// 200 to what is signed with the secret of a file that is away now and then.
+    Signed,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Healthy,
         Self::Slow,
         Self::Flaky,
@@ -49,6 +56,7 @@ impl Script {
         Self::Busy,
         Self::Gone,
         Self::Hopeless,
+        Self::Signed,
     ];
 
     /// The subscription's name.
@@ -62,6 +70,7 @@ impl Script {
             Self::Busy => "busy",
             Self::Gone => "gone",
             Self::Hopeless => "hopeless",
+            Self::Signed => "signed",
         }
     }
 
@@ -82,9 +91,13 @@ impl Script {
             }
             Self::Gone if !ends_410 && rng.random_bool(0.0005) => Reply::Status(410),
             Self::Hopeless => Reply::Status(500),
-            Self::Healthy | Self::Flaky | Self::Resetting | Self::Hanging | Self::Busy | Self::Gone => {
-                Reply::Noting(taken, Box::new(Reply::Status(200)))
-            }
+            Self::Healthy
+            | Self::Flaky
+            | Self::Resetting
+            | Self::Hanging
+            | Self::Busy
+            | Self::Gone
+            | Self::Signed => Reply::Noting(taken, Box::new(Reply::Status(200))),
         }
     }
 }
@@ -99,6 +112,8 @@ pub(super) struct Taken {
     /// The highest number.
     pub(super) newest: Option<usize>,
     requests: u64,
+    /// Requests whose signature does not fit.
+    forged: u64,
 }
 
 struct Receiver {
@@ -132,6 +147,10 @@ impl Receivers {
                 let ends = ends.load(std::sync::atomic::Ordering::Relaxed);
                 let (number, taken) = (order_number(&request.body), Arc::clone(&book));
                 book.lock().expect("no holder panics").requests += 1;
+                if script == Script::Signed && request.verify(SECRET).is_err() {
+                    book.lock().expect("no holder panics").forged += 1;
+                    return Reply::Status(500);
+                }
                 let taken = Notice::new(move || taken.lock().expect("no holder panics").take(number));
                 script.answer(&mut rng.lock().expect("no holder panics"), ends, taken)
             };
@@ -150,7 +169,9 @@ impl Receivers {
         let subscriptions = self.receivers.iter().map(|receiver| {
             let address = receiver.cable.as_ref().map_or(receiver.endpoint.address(), Cable::address);
             let retry = if receiver.script == Script::Hopeless { IMPATIENT } else { PATIENT };
-            subscription(receiver.script.name(), &format!("http://{address}/hooks"), TIMEOUT, retry)
+            let signed = format!("{TIMEOUT}\nsign = [{{ file = \"{SECRET_FILE}\" }}]");
+            let deliver = if receiver.script == Script::Signed { &signed } else { TIMEOUT };
+            subscription(receiver.script.name(), &format!("http://{address}/hooks"), deliver, retry)
         });
         std::iter::once(source("")).chain(subscriptions).collect()
     }
@@ -187,6 +208,11 @@ impl Receivers {
     pub(super) fn book(&self, script: Script) -> (Vec<u16>, u64) {
         let taken = self.of(script).taken();
         (taken.times.clone(), taken.requests)
+    }
+
+    /// Requests to the signed one whose signature does not fit.
+    pub(super) fn forged(&self) -> u64 {
+        self.of(Script::Signed).taken().forged
     }
 
     fn of(&self, script: Script) -> &Receiver {

@@ -9,11 +9,25 @@ use super::faults::{Fault, Happened};
 use super::ledger::Ledger;
 use crate::judge::Left;
 
+/// What was seen beside the books.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Besides {
+    /// Requests, or answers, that were held up.
+    pub(super) held: u64,
+    /// Looks at how many tasks wait, one after each fault.
+    pub(super) looks: usize,
+    /// Looks at which more waited than one of the engines allows.
+    pub(super) full: usize,
+    /// Requests whose signature does not fit.
+    pub(super) forged: u64,
+}
+
 /// The outcome of a run.
 pub struct Report {
     settings: Settings,
     ledger: Ledger,
     happened: Vec<Happened>,
+    besides: Besides,
     left: Left,
     counters: Result<(), String>,
 }
@@ -23,10 +37,10 @@ impl Report {
         settings: &Settings,
         ledger: Ledger,
         happened: Vec<Happened>,
-        left: Left,
-        counters: Result<(), String>,
+        besides: Besides,
+        (left, counters): (Left, Result<(), String>),
     ) -> Self {
-        Self { settings: settings.clone(), ledger, happened, left, counters }
+        Self { settings: settings.clone(), ledger, happened, besides, left, counters }
     }
 
     /// (event, subscription) pairs without an end though nothing is left that could bring one.
@@ -71,6 +85,19 @@ impl Report {
         let slow = self.happened.iter().filter(|happened| happened.recovered.is_none());
         complaints.extend(slow.map(|happened| format!("no event came after: {}", happened.fault.name())));
         complaints.extend(self.counters.as_ref().err().cloned());
+        let Besides { held, full, forged, .. } = self.besides;
+        // A secret that is away for a while is no event's fault.
+        let config = self.ledger.reasons.iter().filter(|(reason, _)| reason == "config");
+        complaints.extend(config.map(|(_, count)| format!("{count} dead letters for want of a secret")));
+        if forged > 0 {
+            complaints.push(format!("{forged} requests with a signature that does not fit"));
+        }
+        if held == 0 {
+            complaints.push("no request was held up: this run shows nothing of it".to_owned());
+        }
+        if full == 0 {
+            complaints.push("there was always room to wait: this run shows nothing of a full one".to_owned());
+        }
         complaints
     }
 
@@ -127,6 +154,8 @@ impl fmt::Display for Report {
         let pairs = self.pairs();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = self.duplicates() as f64 / pairs.max(1) as f64;
+        let Besides { held, looks, full, .. } = self.besides;
+        writeln!(f, "requests or answers held up: {held}; waiting full at {full} of {looks} looks")?;
         writeln!(f, "kills: {}; pairs of event and subscription: {pairs}", self.kills())?;
         writeln!(
             f,

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use hookmill_tests::{Cable, Endpoint, NatsServer, behaviour, events, http};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -123,4 +124,47 @@ async fn a_nats_client_comes_back_through_a_healed_cable() {
     })
     .await;
     assert!(cable.connections() >= 2);
+}
+
+#[tokio::test]
+async fn single_requests_and_answers_are_held_up_and_nothing_else() {
+    let server = NatsServer::start().await;
+    let cable = Cable::to_nats(server.address(), 1).await;
+    let client = async_nats::connect(cable.nats_url()).await.expect("the cable leads to the server");
+    let mut numbers = client.subscribe("numbers").await.expect("subscribes");
+    let ask = async || {
+        let begun = Instant::now();
+        let answer = client.request("$JS.API.INFO", "".into()).await.expect("is answered");
+        assert!(answer.payload.starts_with(b"{"));
+        begun.elapsed()
+    };
+    assert!(ask().await < SOON);
+    assert_eq!(cable.held(), 0);
+    // Each one, or its answer.
+    cable.hold_requests(1, Duration::from_secs(2));
+    let asked = async {
+        let begun = Instant::now();
+        let answers = futures_util::future::join_all((0..40).map(|_| ask())).await;
+        (begun.elapsed(), answers)
+    };
+    let others = async {
+        let begun = Instant::now();
+        for number in 0..200_u32 {
+            client.publish("numbers", number.to_string().into()).await.expect("is sent");
+        }
+        for number in 0..200_u32 {
+            let message = numbers.next().await.expect("arrives");
+            assert_eq!(message.payload, number.to_string());
+        }
+        begun.elapsed()
+    };
+    let ((_, answers), others) = tokio::join!(asked, others);
+    assert_eq!(cable.held(), 40);
+    let longest = answers.iter().max().expect("there are some");
+    assert!(*longest > Duration::from_secs(1), "one of 40 draws is above the middle: {answers:?}");
+    assert!(others < *longest, "what is not held up overtakes: {others:?}");
+    assert!(!answers.is_sorted(), "they overtake one another");
+    cable.heal();
+    ask().await;
+    assert_eq!(cable.held(), 40);
 }
