@@ -9,7 +9,8 @@ use crate::mill::{LATER, Mill};
 /// must not take that lease for a wait of its own: it is deleted, and nothing would be left of the event.
 #[tokio::test]
 async fn a_lease_about_to_be_deleted_is_no_wait_of_the_task_that_lies_in_the_lane() {
-    let retries = "timeout = \"30s\"\n[subscription.retry]\nschedule = [\"2s\", \"2s\", \"2s\"]\njitter = 0.0";
+    let retries =
+        "timeout = \"30s\"\n[subscription.retry]\nschedule = [\"2s\", \"2s\", \"2s\"]\njitter = 0.0";
     let mill = Mill::new(behaviour::hang(), "", retries).await;
     let mut engine = mill.engine().start().await;
     mill.publish(1..=1).await;

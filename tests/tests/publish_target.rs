@@ -127,7 +127,7 @@ async fn a_binary_event_that_grows_too_large_for_any_stream_is_kept_as_it_came()
     make_stream(&server.jetstream().await, "OUT", "out.>").await;
     let folder = PipelineFolder::with("p", &publish("onward", "out.{id}", ""));
     let scene = Scene::open(server, folder).await;
-    let data = vec![0xff_u8; 196_350];
+    let data = vec![0xff_u8; 196_450];
     scene
         .publish([binary("octets", "t", &[("Content-Type", "application/octet-stream")], data.clone())])
         .await;

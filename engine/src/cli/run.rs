@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
     let client = assemble::client(&process, args.egress_allow)?;
-    OpenFiles::raise().say();
+    let open_files = OpenFiles::raise();
     let mut watch = args.watch.then(|| reload::watch(&args.paths.paths)).transpose()?;
     let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     if let Some(watch) = &mut watch {
@@ -77,6 +77,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let mut reloading = Reloading::new(files, watch, engine, current.clone());
     serving.warn();
     let served = serving.open(&nats, &host, current, metrics, stop.clone()).await?;
+    open_files.say();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health, metrics and admin API are served");
     let result = tokio::select! {
         result = work(&mut reloading, tls.as_deref(), &mut signals) => result,

@@ -80,7 +80,8 @@ fn as_it_was_sent(sent: &StreamMessage, id: &str, structured: &Request, binary: 
         return;
     }
     assert_eq!(structured.body, sent.payload, "{id}: the event, byte for byte");
-    let kind = kinds().into_iter().find(|kind| id.ends_with(&format!("-{}", kind["kind"].as_str().unwrap_or(" "))));
+    let kind =
+        kinds().into_iter().find(|kind| id.ends_with(&format!("-{}", kind["kind"].as_str().unwrap_or(" "))));
     let kind = kind.unwrap_or_else(|| panic!("{id} has no kind"));
     if let Some(json) = kind.get("json") {
         assert_eq!(binary.json(), *json, "{id}");
@@ -136,7 +137,8 @@ async fn events_of_the_rust_sdk_arrive_as_they_were_sent() {
             .extension("urgent", true)
             .extension("link", "https://example.com/a?b=c".to_owned())
             .extension("blob", "AAEC".to_owned());
-        let (named, schema) = (kind["datacontenttype"].as_str().unwrap_or_default(), "https://example.com/schema");
+        let (named, schema) =
+            (kind["datacontenttype"].as_str().unwrap_or_default(), "https://example.com/schema");
         let builder = match (kind.get("json"), kind["text"].as_str(), kind["base64"].as_str()) {
             (Some(json), _, _) => builder.data_with_schema(named, schema, json.clone()),
             (_, Some(text), _) => builder.data_with_schema(named, schema, text.to_owned()),
@@ -186,10 +188,14 @@ async fn events_of_the_javascript_sdk_arrive_as_they_were_sent() {
         let message: Value = serde_json::from_str(line).expect("each line is JSON");
         let mut headers = HeaderMap::new();
         for (name, value) in message["headers"].as_object().expect("headers are an object") {
-            headers.insert(name.as_str(), value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str());
+            headers.insert(
+                name.as_str(),
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str(),
+            );
         }
         let body = BASE64.decode(message["body"].as_str().expect("a text").as_bytes()).expect("it is base64");
-        let published = scene.jetstream.publish_with_headers(events::ORDER_SUBJECT, headers, body.into()).await;
+        let published =
+            scene.jetstream.publish_with_headers(events::ORDER_SUBJECT, headers, body.into()).await;
         published.expect("it is sent").await.expect("it is stored");
     }
     arrives_as_it_was_sent(&scene, &endpoint, 3 * kinds().len()).await;
