@@ -84,10 +84,18 @@ async fn with_few_open_files_an_endpoint_that_hangs_takes_nothing_from_one_that_
     assert_eq!((line.field("deliveries"), line.field("served")), (Some(&json!(64)), Some(&json!(16))));
     scene.publish(many("first", 200)).await;
     hanging.wait_for("it holds what it may have", SOON, |log| log.received() >= 16).await;
-    scene.publish(many("second", 200)).await;
-    healthy.wait_for_delivered(400, SOON).await;
+    // For long enough that the secret is read again and again meanwhile.
+    let began = std::time::Instant::now();
+    let mut published = 200;
+    while published < 400 || began.elapsed() < Duration::from_secs(4) {
+        scene.publish(many(&format!("more-{published}"), 20)).await;
+        published += 20;
+        healthy.wait_for_delivered(published, SOON).await;
+    }
     assert!(healthy.requests().iter().all(|request| request.verify(OLD).is_ok()));
-    assert_eq!(healthy.received(), 400, "each of them once");
+    assert_eq!(healthy.received(), published, "each of them once");
+    let rests = |line: &LogLine| line.message() == "tasks rest in the lane for a moment";
+    scene.engine.wait_for_line("what finds no room rests", SOON, rests).await;
     nothing_died(&scene).await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", scene.engine.process_id()));
     let open = open.map_or(0, Iterator::count);
