@@ -67,7 +67,7 @@ async fn with_few_open_files_an_endpoint_that_hangs_takes_nothing_from_one_that_
     let hanging = Endpoint::start(behaviour::hang()).await;
     let healthy = Endpoint::start(behaviour::slow(Duration::from_millis(20))).await;
     let pipeline = [
-        webhook("hangs", &hanging.url(), "concurrency = 200\ntimeout = \"20s\""),
+        webhook("hangs", &hanging.url(), "concurrency = 200\ntimeout = \"5m\""),
         webhook("healthy", &healthy.url(), &format!("concurrency = 32\n{SIGNED}")),
     ]
     .concat();
