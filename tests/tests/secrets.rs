@@ -62,32 +62,61 @@ fn serving_on(server: &NatsServer, millis: u32) -> EngineOptions {
     Engine::run(server).env("HOOKMILL_TEST_LAST_GOOD_MS", &millis.to_string())
 }
 
+/// An engine that is started behind this command of a shell.
+fn limited(server: &NatsServer, command: &str) -> EngineOptions {
+    let (program, script) = (built_program(), format!("{command}; exec \"$0\" \"$@\""));
+    let program = program.to_str().expect("a path of text");
+    let run = ["-c", &script, program, "run", "--nats", &server.url(), "--listen", "127.0.0.1:0"];
+    Engine::command(&run).arg("--egress-allow=127.0.0.0/8").program("/bin/sh")
+}
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let folder = PipelineFolder::with("p", &webhook("all", &endpoint.url(), ""));
+    let server = NatsServer::start().await;
+    let options = limited(&server, "ulimit -S -n 128; ulimit -H -n 300");
+    let scene = Scene::open_with(server, folder, options).await;
+    let raised = |line: &LogLine| line.field("limit") == Some(&json!(300));
+    scene.engine.wait_for_line("the limit is raised", SOON, raised).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", scene.engine.process_id()));
+    // Where the system has no such file, the log alone says it.
+    let limits = limits.unwrap_or_else(|_| "Max open files 300 300 files".to_owned());
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["300", "300"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_few_open_files_an_endpoint_that_hangs_takes_nothing_from_one_that_is_healthy() {
     let hanging = Endpoint::start(behaviour::hang()).await;
     let healthy = Endpoint::start(behaviour::slow(Duration::from_millis(20))).await;
     let pipeline = [
-        webhook("hangs", &hanging.url(), "concurrency = 200\ntimeout = \"20s\""),
+        webhook("hangs", &hanging.url(), "concurrency = 200\ntimeout = \"5m\""),
         webhook("healthy", &healthy.url(), &format!("concurrency = 32\n{SIGNED}")),
     ]
     .concat();
     let folder = PipelineFolder::with("p", &pipeline);
     folder.write("hook.secret", format!("{OLD}\n"));
-    let (server, program) = (NatsServer::start().await, built_program());
-    let program = program.to_str().expect("a path of text");
-    let run = ["-c", "ulimit -n 128; exec \"$0\" \"$@\"", program, "run", "--nats", &server.url()];
-    let more = ["--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8"];
-    let options = Engine::command(&[&run[..], &more].concat()).program("/bin/sh");
+    let server = NatsServer::start().await;
+    let options = limited(&server, "ulimit -n 128");
     let scene = Scene::open_with(server, folder, options).await;
     let shared = |line: &LogLine| line.field("limit") == Some(&json!(128));
     let line = scene.engine.wait_for_line("how many connections there may be", SOON, shared).await;
     assert_eq!((line.field("deliveries"), line.field("served")), (Some(&json!(64)), Some(&json!(16))));
     scene.publish(many("first", 200)).await;
     hanging.wait_for("it holds what it may have", SOON, |log| log.received() >= 16).await;
-    scene.publish(many("second", 200)).await;
-    healthy.wait_for_delivered(400, SOON).await;
+    // For long enough that the secret is read again and again meanwhile.
+    let began = std::time::Instant::now();
+    let mut published = 200;
+    while published < 400 || began.elapsed() < Duration::from_secs(4) {
+        scene.publish(many(&format!("more-{published}"), 20)).await;
+        published += 20;
+        healthy.wait_for_delivered(published, SOON).await;
+    }
     assert!(healthy.requests().iter().all(|request| request.verify(OLD).is_ok()));
-    assert_eq!(healthy.received(), 400, "each of them once");
+    assert_eq!(healthy.received(), published, "each of them once");
+    let rests = |line: &LogLine| line.message() == "tasks rest in the lane for a moment";
+    scene.engine.wait_for_line("what finds no room rests", SOON, rests).await;
     nothing_died(&scene).await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", scene.engine.process_id()));
     let open = open.map_or(0, Iterator::count);
