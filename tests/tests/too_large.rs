@@ -80,6 +80,15 @@ async fn what_fits_into_no_message_is_kept_in_parts_and_put_together() {
     assert_eq!(listed.stdout.lines().count(), 2, "parts are no letters: {}", listed.stdout);
     assert!(messages_in(&scene.jetstream, "HOOKMILL_DLQ").await >= 2 + 6 + 5);
 
+    // They go along when their pipeline gets another name.
+    assert_eq!(scene.engine.terminate().await, 0);
+    for [old, new] in [["p", "q"], ["q", "p"]] {
+        done(&["pipeline", "rename", old, new, "--nats", &scene.server.url()]).await;
+        let letters = scene.letters_among(2).await;
+        assert!(letters.iter().all(|letter| letter.text("pipeline") == new));
+        assert!(letters[0].text("body").as_bytes() == &*messages[0].payload, "put together byte for byte");
+    }
+    let letters = scene.letters_among(2).await;
     let sequence = letters[0].number("sequence").to_string();
     let redrive = ["dlq", "redrive", sequence.as_str(), "--nats"];
     let refused = hookmill(&[&redrive[..], &[&scene.server.url()]].concat()).await;

@@ -169,6 +169,11 @@ impl Prefix {
         format!("{letter_subject}.part.{id}.{part}")
     }
 
+    /// All parts of the letters on these subjects.
+    pub fn parts_of(letter_subjects: &str) -> String {
+        format!("{letter_subjects}.part.>")
+    }
+
     /// Where engines tell one another that a lane got something.
     pub fn nudge(&self, pipeline: &Name) -> String {
         format!("{}.nudge.{pipeline}", self.subject)

@@ -64,6 +64,9 @@ pub type Encoded = (Vec<(String, String)>, Bytes);
 /// Why a message is no task that this engine can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
+    /// There is no format at all: somebody else wrote it.
+    #[error("it has no header {TASK}, which every task has")]
+    NoTask,
     /// A format that this engine doesn't know: a newer one wrote it.
     #[error("task format {0:?} is not known to this engine (it knows {FORMAT}); upgrade it")]
     Format(String),
@@ -79,9 +82,8 @@ impl DecodeError {
     /// Whether it can be no task of any version: somebody else has put it there.
     pub fn is_foreign(&self) -> bool {
         match self {
-            Self::Format(format) => format.is_empty(),
-            Self::Header(_) => true,
-            Self::Event(_) => false,
+            Self::NoTask | Self::Header(_) => true,
+            Self::Format(_) | Self::Event(_) => false,
         }
     }
 }
@@ -281,7 +283,7 @@ pub fn decode(
     body: &Bytes,
 ) -> Result<Task, DecodeError> {
     let fields = Fields(headers);
-    let format = fields.text(TASK).unwrap_or_default();
+    let format = fields.text(TASK).ok_or(DecodeError::NoTask)?;
     if format != FORMAT {
         return Err(DecodeError::Format(format.to_owned()));
     }
@@ -478,11 +480,17 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_told_apart() {
+    fn a_newer_format_is_told_from_what_is_no_task() {
         let (mut headers, body) =
             encode(&task(Work::Source(SourceMessage { headers: vec![], body: Bytes::new() })));
         headers[0].1 = "2".to_owned();
         let name = Name::new("p").unwrap();
-        assert_eq!(decode(&name, None, &headers, &body), Err(DecodeError::Format("2".into())));
+        let newer = decode(&name, None, &headers, &body).unwrap_err();
+        assert_eq!((newer.is_foreign(), newer), (false, DecodeError::Format("2".into())));
+        let other = decode(&name, None, &headers[1..], &body).unwrap_err();
+        assert_eq!((other.is_foreign(), other), (true, DecodeError::NoTask));
+        headers[0].1 = FORMAT.to_owned();
+        headers.retain(|(name, _)| name != KEY);
+        assert!(decode(&name, None, &headers, &body).unwrap_err().is_foreign());
     }
 }

@@ -177,7 +177,8 @@ impl Letter {
             "source": task.map(|task| json!({
                 "stream": &*task.source.stream, "sequence": task.source.sequence
             })),
-            "resume": task.map(|task| task.work.resume()),
+            // Where what is kept in parts goes on is said by what they are put together to.
+            "resume": task.filter(|_| self.parts.is_none()).map(|task| task.work.resume()),
             "modules": task.map(|task| &task.modules),
             "bytes": self.parts.as_ref().map_or(self.stored.body.len(), |parts| parts.bytes),
         })

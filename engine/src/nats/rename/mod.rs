@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::bucket::{expected_sequence, rollup};
 use super::modules::Alive;
 use super::registry::Renaming;
-use super::{Modules, Nats, Registry, StoreError, Stored, tasks};
+use super::{Modules, Nats, Prefix, Registry, StoreError, Stored, tasks};
 use crate::model::{Name, Timestamp, WaitThere};
 pub use contents::{Contents, contents};
 pub use error::RenameError;
@@ -136,6 +136,8 @@ impl<'r> Rename<'r> {
         let prefix = self.nats.prefix();
         let lane_tasks = self.carry_all(&prefix.lanes(), &prefix.lane_all(self.from.as_str())).await?;
         let letters = prefix.dead_letter(self.from.as_str(), "*", "*");
+        // The parts before the letters that name them.
+        self.carry_all(&prefix.dlq(), &Prefix::parts_of(&letters)).await?;
         let dead_letters = self.carry_all(&prefix.dlq(), &letters).await?;
         self.release_all().await?;
         // Once more: an engine that was about to start when the note was written may have left a place under either name.

@@ -234,6 +234,9 @@ fn not_redriven(error: &RedriveError) -> Problem {
     };
     match error {
         RedriveError::NoBody | RedriveError::Parts(_) => refused("the event has to be published again"),
+        RedriveError::Unreadable(error) if error.is_foreign() => {
+            refused("it is no task, and nobody can deliver it: look who published it, then discard it")
+        }
         RedriveError::Unreadable(_) => refused("a newer version of hookmill may be able to read it"),
         RedriveError::Aged { .. } | RedriveError::Headers(_) => {
             refused("redrive it without rerun, or publish the event again")
