@@ -4,7 +4,7 @@ use async_nats::jetstream;
 use hookmill_tests::events::Message;
 use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour, eventually, hookmill};
 
-use crate::scene::{SOON, Scene, event, good, messages_in, webhook};
+use crate::scene::{Letter, SOON, Scene, event, good, messages_in, webhook};
 
 const KIB: usize = 1024;
 
@@ -16,6 +16,12 @@ fn large(id: &str, bytes: usize) -> Message {
 async fn done(arguments: &[&str]) {
     let said = hookmill(arguments).await;
     assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// In the order of their messages: the larger one takes longer to be stored.
+fn in_order(mut letters: Vec<Letter>) -> Vec<Letter> {
+    letters.sort_by_key(|letter| letter.0["source"]["sequence"].as_u64());
+    letters
 }
 
 async fn edit_stream(scene: &Scene, name: &str, change: impl Fn(&mut jetstream::stream::Config)) {
@@ -70,7 +76,7 @@ async fn what_fits_into_no_message_is_kept_in_parts_and_put_together() {
     scene.server.restart_with_payload(160 * KIB).await;
     scene.engine.restart().await;
     endpoint.wait_for_delivered(1, SOON).await;
-    let letters = scene.letters_among(2).await;
+    let letters = in_order(scene.letters_among(2).await);
     for (letter, message) in letters.iter().zip(&messages) {
         assert_eq!(letter.end(), ("_", "too_large"));
         assert!(letter.text("body").as_bytes() == &*message.payload, "put together byte for byte");
@@ -84,11 +90,11 @@ async fn what_fits_into_no_message_is_kept_in_parts_and_put_together() {
     assert_eq!(scene.engine.terminate().await, 0);
     for [old, new] in [["p", "q"], ["q", "p"]] {
         done(&["pipeline", "rename", old, new, "--nats", &scene.server.url()]).await;
-        let letters = scene.letters_among(2).await;
+        let letters = in_order(scene.letters_among(2).await);
         assert!(letters.iter().all(|letter| letter.text("pipeline") == new));
         assert!(letters[0].text("body").as_bytes() == &*messages[0].payload, "put together byte for byte");
     }
-    let letters = scene.letters_among(2).await;
+    let letters = in_order(scene.letters_among(2).await);
     let sequence = letters[0].number("sequence").to_string();
     let redrive = ["dlq", "redrive", sequence.as_str(), "--nats"];
     let refused = hookmill(&[&redrive[..], &[&scene.server.url()]].concat()).await;
