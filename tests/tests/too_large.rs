@@ -69,7 +69,7 @@ async fn what_fits_into_no_message_is_kept_in_parts_and_put_together() {
     let endpoint = Endpoint::start(behaviour::always(200)).await;
     let folder = PipelineFolder::with("p", &webhook("all", &endpoint.url(), ""));
     let mut scene = Scene::open(NatsServer::start().await, folder).await;
-    scene.engine.kill().await;
+    assert_eq!(scene.engine.terminate().await, 0);
     let messages = [large("parts", 900 * KIB), large("other", 700 * KIB)];
     scene.publish(messages.clone()).await;
     scene.publish([good("beside")]).await;
