@@ -4,7 +4,9 @@ use async_nats::jetstream;
 use hookmill_tests::events::Message;
 use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, behaviour, eventually, hookmill};
 
-use crate::scene::{Letter, SOON, Scene, event, good, messages_in, webhook};
+use crate::scene::{
+    Letter, SOON, Scene, event, folder_with_modules, good, messages_in, retry, step, webhook,
+};
 
 const KIB: usize = 1024;
 
@@ -169,4 +171,31 @@ async fn what_is_no_task_on_a_subject_of_the_engine_is_set_aside_as_foreign() {
     scene.quiet().await;
     let lanes = hookmill(&["lane", "list", "--json", "--nats", &scene.server.url()]).await;
     assert!(!lanes.stdout.contains("unreadable"), "{}", lanes.stdout);
+}
+
+/// What a step makes larger than can be stored waits, and dies, as it was before that step: not as it came.
+#[tokio::test]
+async fn what_a_step_makes_too_large_is_kept_as_it_was_before_it() {
+    let endpoint = Endpoint::start(behaviour::always(500)).await;
+    let mark = step("reshape", "start = \"payload\", data = { \"/marked\" = { value = true } }", "");
+    let blob = "x".repeat(300 * KIB);
+    let grow = step(
+        "reshape",
+        &format!("start = \"payload\", data = {{ \"/blob\" = {{ value = \"{blob}\" }} }}"),
+        "",
+    );
+    // Steps stand before `deliver`.
+    let (name, deliver) = ("[[subscription]]\nname = \"all\"\n", "[subscription.deliver]\n");
+    let url = format!("url = \"{}\"\n", endpoint.url());
+    let folder =
+        folder_with_modules(&[name, &mark, &grow, deliver, &url, &retry(&["100ms", "100ms"], "")].concat());
+    let scene = Scene::open(NatsServer::options().max_payload(256 * KIB).start().await, folder).await;
+    scene.publish([event("grows", "t", ",\"data\":{\"small\":1}")]).await;
+    let letters = scene.letters(1).await;
+    assert_eq!((letters[0].end(), letters[0].text("resume")), (("all", "exhausted"), "step/1"));
+    assert_eq!(letters[0].number("attempts"), 3);
+    let body = letters[0].text("body");
+    assert!(body.contains("\"marked\":true") && body.contains("\"small\":1"), "{}", body.len());
+    assert!(endpoint.requests().iter().all(|request| request.body.len() > 300 * KIB));
+    scene.quiet().await;
 }
