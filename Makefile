@@ -17,10 +17,11 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: ## fetch the Python and JavaScript clients of the tests, and what builds guests in other languages
+peers: ## fetch the Python, JavaScript and Go clients of the tests, and what builds guests in other languages
 	@scripts/python-peers.sh
 	@scripts/node-peers.sh
 	@scripts/guest-tools.sh
+	@scripts/go-peers.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/
 	@scripts/modules.sh

@@ -1,6 +1,7 @@
 //! Clients that nobody here wrote: nats-py and the `CloudEvents` SDK publish, the Standard Webhooks library receives.
 
 mod clients;
+mod faithful;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

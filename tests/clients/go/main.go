@@ -15,6 +15,7 @@ import (
 	jetstream "github.com/cloudevents/sdk-go/protocol/nats_jetstream/v2"
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/nats-io/nats.go"
 )
 
@@ -25,6 +26,8 @@ type kind struct {
 	Text            *string         `json:"text"`
 	Base64          *string         `json:"base64"`
 }
+
+var moment = time.Date(2026, 11, 24, 3, 0, 0, 250_000_000, time.UTC)
 
 func must(err error) {
 	if err != nil {
@@ -38,19 +41,26 @@ func event(client, mode string, kind kind) cloudevents.Event {
 	event.SetSource("/shop/foreign")
 	event.SetType("com.shop.order.created")
 	event.SetSubject("Straße 1, 100 %")
-	event.SetTime(time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC))
+	event.SetTime(moment)
 	event.SetDataSchema("https://example.com/schema")
 	event.SetExtension("region", "eu")
 	event.SetExtension("count", int32(5))
 	event.SetExtension("urgent", true)
-	// As text: the protocol for JetStream prints URIs and bytes as Go prints its values.
-	event.SetExtension("link", "https://example.com/a?b=c")
-	event.SetExtension("blob", "AAEC")
+	if client == "gostream" && mode == "binary" {
+		// As text: here the protocol prints URIs, timestamps and bytes as Go prints its values.
+		event.SetExtension("link", "https://example.com/a?b=c")
+		event.SetExtension("seen", types.FormatTime(moment))
+		event.SetExtension("blob", "AAEC")
+	} else {
+		event.SetExtension("link", types.ParseURI("https://example.com/a?b=c"))
+		event.SetExtension("seen", types.Timestamp{Time: moment})
+		event.SetExtension("blob", []byte{0, 1, 2})
+	}
 	switch {
 	case kind.JSON != nil:
-		must(event.SetData(kind.DataContentType, []byte(kind.JSON)))
+		must(event.SetData(kind.DataContentType, kind.JSON))
 	case kind.Text != nil:
-		must(event.SetData(kind.DataContentType, []byte(*kind.Text)))
+		must(event.SetData(kind.DataContentType, *kind.Text))
 	case kind.Base64 != nil:
 		bytes, err := base64.StdEncoding.DecodeString(*kind.Base64)
 		must(err)
