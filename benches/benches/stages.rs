@@ -10,6 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use hookmill::deliver::signature::{self, Key};
 use hookmill::deliver::{Endpoint, Format, Settings as Delivery};
 use hookmill::egress;
+use hookmill::model::event::Reading;
 use hookmill::model::{
     DeliveryId, Event, EventRef, Name, SecretRef, SourceRef, SplitPath, Task, TaskKey, Timestamp, Work,
 };
@@ -34,7 +35,7 @@ fn parse(bench: &mut Criterion) {
     for (name, message) in [("structured", events::structured(1)), ("binary", events::binary(1))] {
         let headers = pairs(&message);
         bench.bench_function(&format!("parse/{name}"), |bench| {
-            bench.iter(|| Event::parse(black_box(&headers), black_box(&message.payload)));
+            bench.iter(|| Event::parse(black_box(&headers), black_box(&message.payload), Reading::Tolerant));
         });
     }
 }
@@ -121,6 +122,7 @@ fn task() -> Task {
             source: event.source.clone(),
             ty: event.ty.clone(),
             time: None,
+            unverified: false,
         }),
         pipeline,
         subscription: Some(subscription),
@@ -128,6 +130,8 @@ fn task() -> Task {
         source,
         path,
         steps: "0011223344556677".into(),
+        subject: None,
+        mends: Default::default(),
         generation: 0,
         stores: 0,
         attempt: 1,

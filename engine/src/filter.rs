@@ -1,6 +1,6 @@
 //! Which events a subscription wants.
 
-use crate::model::event::{NoDocument, Reading};
+use crate::model::event::{NoDocument, ParsedData};
 use crate::model::{Code, Fault, Reason, Stage, TypePatterns, Whose};
 use crate::schema::Schema;
 
@@ -36,7 +36,7 @@ impl Filter {
     }
 
     /// Whether an event of a wanted type fulfils `match`; one that doesn't is *filtered*. What can't be judged is no "no".
-    pub fn matches(&self, data: &Reading<'_>) -> Result<bool, Fault> {
+    pub fn matches(&self, data: &ParsedData<'_>) -> Result<bool, Fault> {
         let Some(schema) = &self.settings.matches else { return Ok(true) };
         match data.document() {
             Ok(data) => Ok(schema.accepts(data)),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn matches(filter: &Filter, event: &Event) -> bool {
-        filter.matches(&Reading::new(event)).unwrap()
+        filter.matches(&ParsedData::new(event)).unwrap()
     }
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
         let filter = filter(Some(&json!({"type": "object"})));
         let deep = format!(",\"data\":{}1{}", "[".repeat(200), "]".repeat(200));
         for data in [r#","data":"\ud800""#, r#","data":{"a":1e400}"#, &deep] {
-            let fault = filter.matches(&Reading::new(&event(data))).unwrap_err();
+            let fault = filter.matches(&ParsedData::new(&event(data))).unwrap_err();
             assert_eq!((fault.code, fault.again), (Code::Unjudged, Again::Never(Reason::Schema)), "{data}");
             assert!(!fault.detail.contains("1e400"), "{}", fault.detail);
         }

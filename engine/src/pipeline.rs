@@ -4,8 +4,10 @@
 //! Only this file knows the order of the stages. It never stores, acknowledges, spawns or waits for a slot: the worker
 //! does. Time and randomness come in from outside.
 
+mod admit;
 mod again;
 mod loader;
+mod mended;
 mod references;
 mod step;
 
@@ -15,29 +17,25 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::deliver::Endpoint;
 use crate::deliver::publish::Publisher;
-use crate::deliver::{self, Endpoint};
 use crate::filter::Filter;
 use crate::lane::{Policy, Rate, Tried, circuit};
-use crate::model::event::Reading;
 use crate::model::{
-    Again, Clock, Code, DeliveryId, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason,
-    SourceMessage, SourceRef, SplitPath, Stage, Task, TaskKey, Verdict, Whose, Work,
+    Again, Clock, Code, Event, EventRef, Fault, Filtered, Fits, Name, Next, Output, Reason, Stage, Task,
+    TaskKey, Verdict, Whose, Work,
 };
 use crate::source;
 use crate::telemetry::metrics as names;
 use crate::validate::Validator;
 
+pub use admit::{Admitted, Arrival, SOURCE_HEADERS_BYTES_MAX};
 pub use again::AdmittedAgain;
 pub use loader::{FitError, Loader};
 pub use step::{Fitted, OnError, Step, Wanted};
 
 /// What NATS puts on top of an event that has to be stored as a task, in bytes: room for our own headers.
 pub const TASK_ROOM_BYTES: usize = 64 * 1024;
-/// Headers that a source message may have, in bytes.
-pub const SOURCE_HEADERS_BYTES_MAX: usize = 32 * 1024;
-/// The header that counts them.
-const HOPS: &str = "Hookmill-Hops";
 
 /// Where a subscription's events go.
 pub enum Target {
@@ -169,23 +167,7 @@ pub struct Pipeline {
     pub received: metrics::Counter,
     /// Events that no subscription wanted.
     pub unmatched: metrics::Counter,
-}
-
-/// What became of a message at the door.
-pub enum Admitted {
-    /// A task for each subscription that wants the event, and how many wanted its type but not the event.
-    Tasks {
-        /// To be carried on.
-        tasks: Vec<Task>,
-        /// Subscriptions whose `match` said no.
-        filtered: Vec<Name>,
-        /// Tasks of subscriptions whose `match` can't judge the event, and why.
-        unjudged: Vec<(Task, Fault)>,
-        /// The event, for onlookers.
-        about: Arc<EventRef>,
-    },
-    /// It can't be taken; the task holds the message as it came.
-    Refused(Box<Task>, Fault),
+    mended: mended::Mended,
 }
 
 /// The world outside, handed in.
@@ -226,7 +208,8 @@ impl Pipeline {
             subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
         let received = metrics::counter!(names::EVENTS_RECEIVED, "pipeline" => name.to_string());
         let unmatched = metrics::counter!(names::EVENTS_UNMATCHED, "pipeline" => name.to_string());
-        Self { name, revision, source, validator, subscriptions, by_name, received, unmatched }
+        let mended = mended::Mended::new(&name);
+        Self { name, revision, source, validator, subscriptions, by_name, received, unmatched, mended }
     }
 
     /// All subscriptions, in the order of the file.
@@ -237,130 +220,6 @@ impl Pipeline {
     /// The subscription of this name.
     pub fn subscription(&self, name: &Name) -> Option<&Arc<Subscription>> {
         self.by_name.get(name).map(|place| &self.subscriptions[*place])
-    }
-
-    /// Turns a message into tasks: parse, validate, match, filter. `max_payload` is the server's, in bytes.
-    pub fn admit(
-        &self,
-        message: SourceMessage,
-        source: &SourceRef,
-        generation: u64,
-        max_payload: usize,
-    ) -> Admitted {
-        let (headers_bytes, body_bytes) = message.sizes();
-        let room = max_payload.saturating_sub(TASK_ROOM_BYTES);
-        if headers_bytes > SOURCE_HEADERS_BYTES_MAX || headers_bytes + body_bytes > room {
-            let detail = format!(
-                "the message has {headers_bytes} bytes of headers and {body_bytes} of body; \
-                 {SOURCE_HEADERS_BYTES_MAX} and {room} together fit (the server's max_payload less 64 KiB)"
-            );
-            let fault =
-                Fault::never(Stage::Source, Code::TooLarge, Whose::Publisher, Reason::TooLarge, detail);
-            // Whose it is can be told all the same: it is no larger than what the server takes.
-            let event = Event::parse(&message.headers, &message.body);
-            let about = event.map_or_else(|_| Arc::default(), |event| Arc::new(EventRef::of(&event)));
-            return self.refuse(message, source, generation, about, fault);
-        }
-        let event = match Event::parse(&message.headers, &message.body) {
-            Ok(event) => event,
-            Err(error) => {
-                let (code, reason) = (Code::NotCloudEvent, Reason::NotCloudEvent);
-                let fault = Fault::never(Stage::Source, code, Whose::Publisher, reason, error.to_string());
-                return self.refuse(message, source, generation, Arc::default(), fault);
-            }
-        };
-        let about = Arc::new(EventRef::of(&event));
-        let hops = message.header(HOPS).map_or(0, hops);
-        let event = Arc::new(event);
-        let data = Reading::new(&event);
-        if let Err(fault) = self.validator.check(&data) {
-            return self.refuse(message, source, generation, about, fault);
-        }
-        let traceparent = traceparent(&event, &message);
-        let fits = Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() });
-        let (mut filtered, mut unjudged) = (Vec::new(), Vec::new());
-        let mut tasks = Vec::new();
-        for subscription in self.subscriptions.iter().filter(|sub| sub.filter.wants_type(&event.ty)) {
-            let wanted = subscription.filter.matches(&data);
-            if wanted == Ok(false) {
-                filtered.push(subscription.name.clone());
-                continue;
-            }
-            let path = SplitPath::root();
-            let token = subscription.name.as_str();
-            let task = Task {
-                pipeline: self.name.clone(),
-                subscription: Some(subscription.name.clone()),
-                work: Work::Step(0, event.clone()),
-                key: TaskKey::derive(source, &self.name, token, &path),
-                delivery_id: DeliveryId::derive(&event.source, &event.id, &self.name, token, &path),
-                source: source.clone(),
-                event: about.clone(),
-                path,
-                steps: subscription.steps_hash.clone(),
-                generation,
-                stores: 0,
-                attempt: 0,
-                first_attempt: None,
-                left: None,
-                hops,
-                http: Vec::new(),
-                modules: Vec::new(),
-                traceparent: traceparent.clone(),
-                last: None,
-                fits: Some(fits.clone()),
-            };
-            match wanted {
-                Ok(_) => tasks.push(task),
-                Err(fault) => unjudged.push((task, fault)),
-            }
-        }
-        Admitted::Tasks { tasks, filtered, unjudged, about }
-    }
-
-    fn refuse(
-        &self,
-        message: SourceMessage,
-        source: &SourceRef,
-        generation: u64,
-        about: Arc<EventRef>,
-        fault: Fault,
-    ) -> Admitted {
-        let task = self.whole(message, source, generation, about);
-        Admitted::Refused(Box::new(task.with_fault(&fault)), fault)
-    }
-
-    /// A task for the pipeline as a whole: the message as it came.
-    pub fn whole(
-        &self,
-        message: SourceMessage,
-        source: &SourceRef,
-        generation: u64,
-        about: Arc<EventRef>,
-    ) -> Task {
-        let path = SplitPath::root();
-        Task {
-            pipeline: self.name.clone(),
-            subscription: None,
-            work: Work::Source(message),
-            key: TaskKey::derive(source, &self.name, "_", &path),
-            delivery_id: DeliveryId::derive(&about.source, &about.id, &self.name, "_", &path),
-            source: source.clone(),
-            event: about,
-            path,
-            steps: "".into(),
-            generation,
-            stores: 0,
-            attempt: 0,
-            first_attempt: None,
-            left: None,
-            hops: 0,
-            http: Vec::new(),
-            modules: Vec::new(),
-            traceparent: None,
-            last: None,
-            fits: None,
-        }
     }
 
     /// Makes one attempt at a task: the steps that are left, then the delivery.
@@ -557,20 +416,4 @@ pub fn failed(
             Next::DeadLetter(task.with_fault(&fault), fault)
         }
     }
-}
-
-/// How often the event was published onward. More than can be counted is very often; what is no number is nothing of ours.
-fn hops(text: &str) -> u32 {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().unwrap_or(if is_number { u32::MAX } else { 0 })
-}
-
-/// The event's trace context: its `traceparent` extension (Distributed Tracing extension), else the message's header.
-fn traceparent(event: &Event, message: &SourceMessage) -> Option<String> {
-    let extension = event.extensions.iter().find(|(name, _)| name == "traceparent");
-    let text = match extension {
-        Some((_, crate::model::Value::Text(text))) => Some(text.as_str()),
-        _ => message.header("traceparent"),
-    };
-    text.filter(|text| deliver::is_traceparent(text)).map(str::to_owned)
 }

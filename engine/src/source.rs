@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::event::Reading;
 use crate::model::{Name, Timestamp};
 use crate::nats::consumers::{Consumer, StartAt};
 use crate::nats::owner::{self, Claim, NotOurs};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub start: Start,
     /// Messages held at once by one engine.
     pub max_in_flight: usize,
+    /// How its messages are read.
+    pub reading: Reading,
 }
 
 /// Why a pipeline can't take from its source.
@@ -367,7 +370,7 @@ mod tests {
     use super::*;
 
     fn settings(start: Start) -> Settings {
-        Settings { stream: "S".into(), subjects: vec![], start, max_in_flight: 1 }
+        Settings { stream: "S".into(), subjects: vec![], start, max_in_flight: 1, reading: Reading::Tolerant }
     }
 
     fn stream(retention: Retention) -> SourceStream {

@@ -3,7 +3,7 @@
 //! The first rule whose types match covers an event; where none does, the schema whose `$id` is the event's
 //! `dataschema`. What no schema covers is accepted or rejected as the pipeline says.
 
-use crate::model::event::{Document, NoDocument, Reading};
+use crate::model::event::{Document, NoDocument, ParsedData};
 use crate::model::{Code, Fault, Reason, Stage, TypePatterns, Whose};
 use crate::schema::Schema;
 
@@ -53,7 +53,7 @@ impl Validator {
 
     /// Whether the event may go on. The fault is the publisher's and for good; it says which schema, which JSON
     /// pointer and which keyword, never the value.
-    pub fn check(&self, data: &Reading<'_>) -> Result<(), Fault> {
+    pub fn check(&self, data: &ParsedData<'_>) -> Result<(), Fault> {
         let event = data.event();
         let Some(rule) = self.covering(&event.ty, event.dataschema.as_deref()) else {
             return self.uncovered(&event.ty);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn check(validator: &Validator, event: &Event) -> Result<(), Fault> {
-        validator.check(&Reading::new(event))
+        validator.check(&ParsedData::new(event))
     }
 
     fn refusal(validator: &Validator, ty: &str, more: &Value) -> Option<String> {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use hookmill::model::Event;
+use hookmill::model::event::{Mend, Reading, STRUCTURED_CONTENT_TYPE};
 use hookmill_tests::events;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -31,7 +32,13 @@ impl Target for Message {
         let binary = "ce-specversion:1.0\nce-id:1\nce-source:/s\nce-type:t\nce-subject:%C3%BC%20%22x%22\n\
                       Content-Type:application/json\n\n{\"a\":1}";
         let structured = structured.iter().map(|event| format!("{STRUCTURED}{event}").into_bytes());
-        structured.chain([binary.as_bytes().to_vec(), b"\n\n".to_vec()]).collect()
+        let breaches = [
+            "ce-specversion:1.0\nce-id:1\nce-source:/a%20b\nce-type:t\nce-subject:\nce-dataschema:urn:x#y\n\n",
+            "Content-Type:text/plain\ncontentType:\"application/cloudevents+json\"\n\n\
+             {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"txId\":1,\"txid\":null,\"dataschema\":\"#\"}",
+        ];
+        let breaches = breaches.iter().map(|text| text.as_bytes().to_vec());
+        structured.chain(breaches).chain([binary.as_bytes().to_vec(), b"\n\n".to_vec()]).collect()
     }
 
     fn next(&self, random: &mut StdRng, corpus: &[Vec<u8>]) -> Vec<u8> {
@@ -50,19 +57,29 @@ impl Target for Message {
 
     fn take(&self, input: &[u8]) -> Result<String, String> {
         let (headers, body) = message(input);
-        let event = match Event::parse(&headers, &body) {
-            Ok(event) => event,
-            Err(error) => {
-                let text = error.to_string();
-                let clear = !text.is_empty() && text.len() < 1024 && !text.contains(char::is_control);
-                return if clear { Ok(text) } else { Err(format!("an unclear refusal: {text:?}")) };
+        let strict = Event::parse(&headers, &body, Reading::Strict);
+        let tolerant = Event::parse(&headers, &body, Reading::Tolerant);
+        let (event, mends) = match (strict, tolerant) {
+            (Ok(strict), Ok(tolerant)) if strict == tolerant => tolerant,
+            (Ok(_), _) => return Err("an event that the tolerant reading reads otherwise".to_owned()),
+            (Err(_), Ok(tolerant)) => tolerant,
+            (Err(strict), Err(tolerant)) => {
+                clear(&strict.to_string())?;
+                return clear(&tolerant.to_string());
             }
         };
-        let structured = Event::from_structured(&event.to_structured());
-        let (headers, body) = event.to_nats_binary();
-        let binary = Event::parse(&headers, &body);
+        // A fragment in dataschema is what the tolerant reading lets through.
+        let plain = Event { dataschema: None, structured: None, ..event.clone() };
+        let event = if mends.names().contains(&Mend::DataschemaFragment.as_str()) { plain } else { event };
+        let strictly = |(headers, body): (Vec<_>, Bytes)| {
+            let read = Event::parse(&headers, &body, Reading::Strict);
+            read.map(|(event, _)| event).map_err(|error| error.to_string())
+        };
+        let structured = [("Content-Type".to_owned(), STRUCTURED_CONTENT_TYPE.to_owned())].to_vec();
+        let structured = strictly((structured, event.to_structured()));
+        let binary = strictly(event.to_nats_binary());
         let (headers, body) = event.to_stored();
-        let stored = Event::from_stored(&headers, &body);
+        let stored = Event::from_stored(&headers, &body).map_err(|error| error.to_string());
         for (form, again) in [("structured", structured), ("binary", binary), ("stored", stored)] {
             match again {
                 Err(error) => return Err(format!("an event that is none any more, {form}: {error}")),
@@ -76,6 +93,12 @@ impl Target for Message {
         }
         Ok(TAKEN.to_owned())
     }
+}
+
+/// A refusal that people can read.
+fn clear(text: &str) -> Result<String, String> {
+    let clear = !text.is_empty() && text.len() < 3_072 && !text.contains(char::is_control);
+    if clear { Ok(text.to_owned()) } else { Err(format!("an unclear refusal: {text:?}")) }
 }
 
 fn message(input: &[u8]) -> (Vec<(String, String)>, Bytes) {

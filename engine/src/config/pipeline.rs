@@ -10,8 +10,8 @@ use super::keys::{
     ALLOW, ATTEMPTS, BURST, CIRCUIT_TABLE, CONCURRENCY, DELIVER_TABLE, DENY, DISABLE_AFTER, FAILURES, FOR,
     FORMAT, GIVE_UP_ON, HEADERS, INITIAL, ISOLATION, JITTER, LLM, MATCH, MAX, MAX_AGE, MAX_IN_FLIGHT, MEMORY,
     MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE,
-    RATIO, RETRY_AFTER_MAX, RETRY_ON, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS, SETTINGS,
-    SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
+    RATIO, READING, RETRY_AFTER_MAX, RETRY_ON, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS,
+    SETTINGS, SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
     SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
 };
 use super::report::Code;
@@ -75,11 +75,13 @@ fn source(table: &Table<'_>, prefix: &Prefix) -> Option<source::Settings> {
     let subjects = table.get(&SUBJECTS);
     let start = table.get(&START);
     let max_in_flight = table.get(&MAX_IN_FLIGHT);
+    let reading = table.get(&READING);
     Some(source::Settings {
         stream: stream?.into(),
         subjects: subjects?,
         start: start?,
         max_in_flight: to_usize(max_in_flight?),
+        reading: reading?,
     })
 }
 

@@ -219,6 +219,7 @@ fn what_is_left_out_has_its_default() {
         subjects: vec![],
         start: Start::New,
         max_in_flight: 2048,
+        reading: crate::model::event::Reading::Tolerant,
     };
     assert_eq!((pipeline.name.as_str(), pipeline.source), ("orders", expected));
     let [subscription] = pipeline.subscriptions.as_slice() else { panic!("one subscription") };

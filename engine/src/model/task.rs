@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::event::{Claims, Mends};
 use super::{Event, Fault, Name, Progress, Timestamp};
 
 /// Most modules that a task remembers; versions may be many while it is tried again and again.
@@ -57,13 +58,27 @@ pub struct EventRef {
     pub ty: String,
     /// `time`, as the publisher said it: no step changes when something happened.
     pub time: Option<Timestamp>,
+    /// Nobody has checked it: the message can't be read as an event, and this is what it says of itself. It is shown with the
+    /// dead letter, and nowhere else.
+    pub unverified: bool,
 }
 
 impl EventRef {
     /// Names an event.
     pub fn of(event: &Event) -> Self {
         let time = event.time.as_deref().and_then(Timestamp::parse);
-        Self { id: event.id.clone(), source: event.source.clone(), ty: event.ty.clone(), time }
+        Self {
+            id: event.id.clone(),
+            source: event.source.clone(),
+            ty: event.ty.clone(),
+            time,
+            unverified: false,
+        }
+    }
+
+    /// What a message that can't be read says of itself.
+    pub fn claimed(Claims { id, source, ty }: Claims) -> Self {
+        Self { id, source, ty, time: None, unverified: true }
     }
 }
 
@@ -171,6 +186,12 @@ impl DeliveryId {
         Self(format!("msg_{digest}").into())
     }
 
+    /// `msg_` and 26 characters over source stream, sequence, stored time, pipeline, subscription and split path: two messages
+    /// never share it.
+    pub fn of_message(source: &SourceRef, pipeline: &Name, subscription: &str, path: &SplitPath) -> Self {
+        Self(format!("msg_{}", TaskKey::derive(source, pipeline, subscription, path)).into())
+    }
+
     /// The id of output `index` of a split: the same from wherever the task came to it, whatever its steps have made
     /// of the event's own id.
     #[must_use]
@@ -265,8 +286,12 @@ pub struct Task {
     pub delivery_id: DeliveryId,
     /// The message it came from.
     pub source: SourceRef,
+    /// The subject of that message: kept for the pipeline as a whole alone.
+    pub subject: Option<Arc<str>>,
     /// The event it is about.
     pub event: Arc<EventRef>,
+    /// What was mended of the event when it was admitted.
+    pub mends: Mends,
     /// The way through splits.
     pub path: SplitPath,
     /// Hash of the subscription's steps, by which a stored task knows them again.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::parts::{PARTS, Parts};
+use crate::model::event::Mends;
 use crate::model::progress::next_store;
 use crate::model::task::LastFault;
 use crate::model::{
@@ -44,6 +45,9 @@ const SPLIT: &str = "Hookmill-Split";
 const EVENT_ID: &str = "Hookmill-Event-Id";
 const EVENT_SOURCE: &str = "Hookmill-Event-Source";
 const EVENT_TYPE: &str = "Hookmill-Event-Type";
+const EVENT_UNVERIFIED: &str = "Hookmill-Event-Unverified";
+const MENDS: &str = "Hookmill-Mends";
+const SOURCE_SUBJECT: &str = "Hookmill-Source-Subject";
 const EVENT_TIME: &str = "Hookmill-Event-Time";
 const SOURCE_STREAM: &str = "Hookmill-Source-Stream";
 const SOURCE_SEQUENCE: &str = "Hookmill-Source-Sequence";
@@ -224,6 +228,15 @@ fn context(task: &Task) -> Vec<(String, String)> {
     if let Some(time) = task.event.time {
         push(EVENT_TIME, time.to_string());
     }
+    if task.event.unverified {
+        push(EVENT_UNVERIFIED, "true".to_owned());
+    }
+    if !task.mends.is_empty() {
+        push(MENDS, task.mends.names().join(","));
+    }
+    if let Some(subject) = &task.subject {
+        push(SOURCE_SUBJECT, shown(subject));
+    }
     push(SOURCE_STREAM, task.source.stream.to_string());
     push(SOURCE_SEQUENCE, task.source.sequence.to_string());
     push(SOURCE_TIME, task.source.time.to_string());
@@ -322,7 +335,10 @@ pub fn decode(
             source: decode_value(fields.text(EVENT_SOURCE).unwrap_or_default()),
             ty: decode_value(fields.text(EVENT_TYPE).unwrap_or_default()),
             time: fields.text(EVENT_TIME).and_then(Timestamp::parse),
+            unverified: fields.text(EVENT_UNVERIFIED).is_some(),
         }),
+        mends: fields.text(MENDS).map_or(Mends::NONE, Mends::parse),
+        subject: fields.text(SOURCE_SUBJECT).map(|text| decode_value(text).into()),
         path: SplitPath::parse(fields.text(SPLIT).unwrap_or_default()).ok_or(DecodeError::Header(SPLIT))?,
         steps: fields.text(STEPS).unwrap_or_default().into(),
         generation: fields.number(GENERATION)?,
@@ -416,7 +432,10 @@ mod tests {
                 source: "/s".into(),
                 ty: "t".into(),
                 time: Some(Timestamp::from_unix_nanos(1_795_489_075_123_456_789)),
+                unverified: true,
             }),
+            mends: Mends::parse("name_case,header_undecoded"),
+            subject: Some("events.ä b".into()),
             path,
             steps: "abc".into(),
             generation: 2,

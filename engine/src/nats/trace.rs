@@ -12,6 +12,7 @@ use super::consumers::Consumer;
 use super::registry::{Floor, LaneMode, LaneRecord, RegistryError};
 use super::streams::StreamsError;
 use super::{ApiError, Nats, Registry, Stored, tasks};
+use crate::model::event::Reading;
 use crate::model::{Event, EventRef, Name, Task, Timestamp, subject};
 
 /// Why an event can't be looked for.
@@ -249,7 +250,7 @@ async fn in_source(
     let from = nats.sequence_at(stream, first, last, since).await?;
     let from = from.min(unsettled.unwrap_or(from)).max(first);
     let picked = |stored: Stored| {
-        let event = Event::parse(&stored.headers, &stored.body).ok()?;
+        let (event, _) = Event::parse(&stored.headers, &stored.body, Reading::Tolerant).ok()?;
         wanted.is(&event.id, &event.source).then(|| (stored, EventRef::of(&event)))
     };
     let mut found = Vec::new();

@@ -62,6 +62,16 @@ pub(super) fn readable(block: &[u8]) -> Result<(), Unreadable> {
     Ok(())
 }
 
+/// As many headers of such a message as can be told from its block, for people.
+pub fn lines(message: &SourceMessage) -> Vec<(String, String)> {
+    let block = message.header(HEADER_BLOCK).and_then(|text| BASE64.decode(text.as_bytes()).ok());
+    let text = String::from_utf8_lossy(block.as_deref().unwrap_or_default()).into_owned();
+    let line = |line: &str| {
+        line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 impl Nats {
     /// What `consumer` has delivered and nobody could take, with the reason. `filters` are the consumer's own.
     ///

@@ -1,6 +1,6 @@
 //! Taking a task's original message again for its subscription alone: what a redrive with `--rerun` asks for.
 
-use super::{Admitted, Pipeline};
+use super::{Admitted, Arrival, Pipeline};
 use crate::model::{Fault, Filtered, SourceMessage, Task};
 
 /// What became of it.
@@ -17,7 +17,9 @@ pub enum AdmittedAgain {
 impl Pipeline {
     /// Parses, validates, matches and filters `message` as [`Pipeline::admit`] does, for the subscription of `task`.
     pub fn admit_again(&self, task: &Task, message: SourceMessage, max_payload: usize) -> AdmittedAgain {
-        match self.admit(message, &task.source, task.generation, max_payload) {
+        let subject = task.subject.as_deref();
+        let arrival = Arrival { source: &task.source, subject, generation: task.generation };
+        match self.admit(message, arrival, max_payload) {
             Admitted::Refused(_, fault) => AdmittedAgain::Refused(fault),
             Admitted::Tasks { tasks, unjudged, .. } => {
                 if let Some((_, fault)) =

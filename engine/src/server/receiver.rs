@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ListenError;
 use crate::deliver::signature::{self, Key, VerifyError};
+use crate::model::event::Reading;
 use crate::model::{Event, Timestamp};
 
 /// How far a signed time may lie from now (Standard Webhooks, "Verifying webhook timestamp").
@@ -156,7 +157,8 @@ async fn receive(
 /// Id and type of a structured event.
 fn about(headers: &HeaderMap, body: &Bytes) -> Option<(String, String)> {
     let content_type = headers.get("content-type")?.to_str().ok()?;
-    let event = Event::parse(&[("Content-Type".to_owned(), content_type.to_owned())], body).ok()?;
+    let headers = [("Content-Type".to_owned(), content_type.to_owned())];
+    let (event, _) = Event::parse(&headers, body, Reading::Tolerant).ok()?;
     Some((event.id, event.ty))
 }
 

@@ -14,10 +14,11 @@ use super::lane::{Entry, Lane, Slot};
 use super::running::Ticket;
 use super::storing::{Put, Stopped, forms};
 use crate::lane::Tried;
+use crate::model::event::Mends;
 use crate::model::progress::next_store;
 use crate::model::{Clock, Code, Event, Fault, Fits, Next, Reason, Stage, Task, Timestamp, Whose, Work};
 use crate::nats::tasks;
-use crate::pipeline::Moment;
+use crate::pipeline::{Moment, Pipeline};
 
 /// How long a task waits in memory for a slot before its lane spills.
 const SPILL_AFTER: Duration = Duration::from_millis(250);
@@ -276,10 +277,11 @@ impl Engine {
         if !subscription.steps_changed(task) {
             return Ok(None);
         }
-        match Box::pin(self.original(task)).await? {
-            Ok(event) if task.path.is_root() => {
+        match Box::pin(self.original(&lane.pipeline, task)).await? {
+            Ok((event, mends)) if task.path.is_root() => {
                 task.fits = Some(Arc::new(Fits { step: 0, event: event.clone(), http: Vec::new() }));
                 task.work = Work::Step(0, event);
+                task.mends = mends;
                 task.steps = subscription.steps_hash().clone();
                 task.http.clear();
                 Ok(None)
@@ -295,12 +297,17 @@ impl Engine {
     }
 
     /// The event as its source stream still has it, or why it can't be had from there.
-    async fn original(&self, task: &Task) -> Result<Result<Arc<Event>, String>, Stopped> {
+    async fn original(
+        &self,
+        pipeline: &Pipeline,
+        task: &Task,
+    ) -> Result<Result<(Arc<Event>, Mends), String>, Stopped> {
         let Some(stored) = self.storing.still_there(&task.source).await? else {
             return Ok(Err("the original event is not there any more".to_owned()));
         };
-        let event = Event::parse(&stored.headers, &stored.body);
-        Ok(event.map(Arc::new).map_err(|error| format!("the original event can't be read: {error}")))
+        let event = Event::parse(&stored.headers, &stored.body, pipeline.source.reading);
+        let event = event.map(|(event, mends)| (Arc::new(event), mends));
+        Ok(event.map_err(|error| format!("the original event can't be read: {error}")))
     }
 
     /// `advance` under its deadline; past a second its lease is stored and what was held is settled.

@@ -11,10 +11,10 @@ use metrics::gauge;
 use super::held::PROGRESS_EVERY;
 use super::lane::{Differs, Lane};
 use super::{Engine, FLOOR_EVERY};
-use crate::model::{EventRef, Name, SourceRef, Timestamp};
+use crate::model::{EventRef, Name, Timestamp};
 use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::nats::streams::DLQ_AGE;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Arrival, Pipeline};
 use crate::telemetry::metrics as names;
 
 /// How long before their removal dead letters are spoken of.
@@ -279,12 +279,12 @@ impl Engine {
         &self,
         pipeline: &Pipeline,
         subscription: &Name,
-        source: &SourceRef,
+        arrival: Arrival<'_>,
         about: &Arc<EventRef>,
     ) {
         let Some(onlooker) = &self.onlooker else { return };
         let message = crate::model::SourceMessage { headers: Vec::new(), body: bytes::Bytes::new() };
-        let mut task = pipeline.whole(message, source, 0, about.clone());
+        let mut task = pipeline.whole(message, arrival, about.clone());
         task.subscription = Some(subscription.clone());
         let next = crate::model::Next::Filtered(crate::model::Filtered::Filter);
         onlooker(&super::Seen { task: &task, next: &next, at: Timestamp::now() });

@@ -15,10 +15,12 @@ use super::storing::Put;
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, TURN_MAX, Turn};
 use super::taking::{Origin, Taking};
 use super::{Engine, FLOOR_EVERY};
+use crate::model::event::Claims;
 use crate::model::fault::chain;
-use crate::model::{Code, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
+use crate::model::{Code, EventRef, Fault, Name, Reason, SourceMessage, SourceRef, Stage, Task, Whose, Work};
+use crate::nats::unreadable::lines;
 use crate::nats::{Delivered, tasks};
-use crate::pipeline::{Admitted, Pipeline};
+use crate::pipeline::{Admitted, Arrival, Pipeline};
 use crate::source;
 
 /// Pause before a place that could not be prepared is tried again, at first and at most.
@@ -171,11 +173,13 @@ impl Engine {
             }
         };
         for (delivered, why) in found {
-            let Delivered { message, stream, sequence, time, acker, .. } = delivered;
+            let Delivered { subject, message, stream, sequence, time, acker, .. } = delivered;
             pipeline.received.increment(1);
             let source = SourceRef { stream, sequence, time };
             let hold = Hold::message(&self.holds, acker, None);
-            let task = pipeline.whole(message, &source, 0, Arc::default());
+            let arrival = Arrival { source: &source, subject: Some(&subject), generation: 0 };
+            let about = EventRef::claimed(Claims::of(&lines(&message), Some(&message.body)));
+            let task = pipeline.whole(message, arrival, about.into());
             let detail = format!(
                 "{why}, so it can't be taken from the wire; it is kept in base64. Publish with a NATS client, \
                  or send header lines as `name: value` in UTF-8"
@@ -193,7 +197,7 @@ impl Engine {
         delivered: Delivered,
         room: OwnedSemaphorePermit,
     ) {
-        let Delivered { message, stream, sequence, time, deliveries, acker, .. } = delivered;
+        let Delivered { subject, message, stream, sequence, time, deliveries, acker } = delivered;
         let source = SourceRef { stream, sequence, time };
         ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, Some(room));
@@ -208,12 +212,15 @@ impl Engine {
             Suspect::Turn(turn) => Some((turn, hold.on_done())),
             Suspect::Stopped => return,
             Suspect::Killer => {
-                let task = pipeline.whole(message, &source, 0, Arc::default());
+                let arrival = Arrival { source: &source, subject: Some(&subject), generation: 0 };
+                let about = claimed_by_headers(&message);
+                let task = pipeline.whole(message, arrival, about);
                 Box::pin(self.reject(&pipeline, task, killer(), hold)).await;
                 return self.clear_suspect(&source).await;
             }
         };
-        let work = self.clone().admit(&pipeline, message, &source, 0, hold, deliveries > 1);
+        let arrival = Arrival { source: &source, subject: Some(&subject), generation: 0 };
+        let work = self.clone().admit(&pipeline, message, arrival, hold, deliveries > 1);
         self.in_turn(&source, turn, work).await;
     }
 
@@ -222,19 +229,19 @@ impl Engine {
         self: Arc<Self>,
         pipeline: &Arc<Pipeline>,
         message: SourceMessage,
-        source: &SourceRef,
-        generation: u64,
+        arrival: Arrival<'_>,
         hold: Hold,
         again: bool,
     ) {
         abort_if_marked(&message);
         let max_payload = self.nats.max_payload();
-        let admit = AssertUnwindSafe(|| pipeline.admit(message.clone(), source, generation, max_payload));
+        let admit = AssertUnwindSafe(|| pipeline.admit(message.clone(), arrival, max_payload));
         let Ok(admitted) = std::panic::catch_unwind(admit) else {
             let detail = "the engine failed at this message (a panic); please report it";
             let (code, reason) = (Code::Internal, Reason::CrashLoop);
             let fault = Fault::never(Stage::Source, code, Whose::Engine, reason, detail);
-            let task = pipeline.whole(message, source, generation, Arc::default());
+            let about = claimed_by_headers(&message);
+            let task = pipeline.whole(message, arrival, about);
             return Box::pin(self.reject(pipeline, task, fault, hold)).await;
         };
         let (mut tasks, filtered, unjudged, about) = match admitted {
@@ -250,7 +257,7 @@ impl Engine {
             if let Some(lane) = self.lane_named(&pipeline.name, name) {
                 lane.counters.filtered.increment(1);
             }
-            self.saw_filtered(pipeline, name, source, &about);
+            self.saw_filtered(pipeline, name, arrival, &about);
         }
         for (task, fault) in unjudged {
             Box::pin(self.end_unjudged(task, fault, hold.share())).await;
@@ -332,7 +339,9 @@ impl Engine {
     ) {
         match task.work {
             Work::Source(message) if task.subscription.is_none() => {
-                self.admit(pipeline, message, &task.source, task.generation, hold, again).await;
+                let subject = task.subject.as_deref();
+                let arrival = Arrival { source: &task.source, subject, generation: task.generation };
+                self.admit(pipeline, message, arrival, hold, again).await;
             }
             _ => Box::pin(self.carry(task, hold, again)).await,
         }
@@ -428,6 +437,12 @@ impl Engine {
             tracing::debug!(%error, "a settled suspect's record stays behind");
         }
     }
+}
+
+/// What the headers of a message that must not be looked into say of its event.
+fn claimed_by_headers(message: &SourceMessage) -> Arc<EventRef> {
+    let claims = std::panic::catch_unwind(|| Claims::of(&message.headers, None));
+    claims.map(|claims| EventRef::claimed(claims).into()).unwrap_or_default()
 }
 
 /// What became of asking for a suspect's turn.

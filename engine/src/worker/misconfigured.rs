@@ -235,6 +235,7 @@ mod tests {
             subjects: Vec::new(),
             start: Start::New,
             max_in_flight: 1,
+            reading: crate::model::event::Reading::Tolerant,
         };
         let validator = Validator::new(crate::validate::Settings::default());
         let pipeline = Arc::new(Pipeline::new(name("p"), "r".into(), source, validator, vec![subscription]));

@@ -138,6 +138,8 @@ pub(super) mod tests {
             event: Arc::default(),
             path,
             steps: "".into(),
+            subject: None,
+            mends: crate::model::event::Mends::NONE,
             generation: 0,
             stores: 0,
             attempt: 0,

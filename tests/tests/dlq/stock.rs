@@ -38,10 +38,13 @@ fn task(pipeline: &str, subscription: &str, number: usize) -> Task {
             source: events::ORDER_SOURCE.into(),
             ty: events::ORDER_TYPE.into(),
             time: None,
+            unverified: false,
         }
         .into(),
         path,
         steps: "e3b0c44298fc1c14".into(),
+        subject: None,
+        mends: Default::default(),
         generation: 0,
         stores: 0,
         attempt: 1,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::outlet::{Recorder, Sent};
 use crate::config::suite::{Mode, Test};
 use crate::model::{Clock, Event, Filtered, Name, Next, Reason, SourceMessage, SourceRef, Task, Timestamp};
-use crate::pipeline::{Admitted, Moment, Pipeline, Subscription};
+use crate::pipeline::{Admitted, Arrival, Moment, Pipeline, Subscription};
 
 /// What nats-server takes by default, in bytes.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -48,7 +48,8 @@ impl Stage {
             recorder.begin(answer.map(|(_, status)| *status));
         }
         let source = SourceRef { stream: self.pipeline.source.stream.clone(), sequence: 1, time: now };
-        let (tasks, filtered, unjudged) = match self.pipeline.admit(message(test), &source, 0, MAX_PAYLOAD) {
+        let arrival = Arrival { source: &source, subject: None, generation: 0 };
+        let (tasks, filtered, unjudged) = match self.pipeline.admit(message(test), arrival, MAX_PAYLOAD) {
             Admitted::Refused(_, fault) => return Outcome::Rejected(fault.again.reason(), fault.detail),
             Admitted::Tasks { tasks, filtered, unjudged, about: _ } => (tasks, filtered, unjudged),
         };

@@ -1,25 +1,30 @@
 //! Binary mode of the NATS and HTTP protocol bindings: attributes in `ce-*` headers, the data as the body.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use super::draft::{Draft, Scalar};
-use super::error::{EventError, Found};
+use super::error::{EventError, Found, Place, Unmarked, UnmarkedBody};
 use super::percent::{self, DecodeError};
 use super::{Data, Event, STRUCTURED_CONTENT_TYPE, envelope, media, rules};
 
 /// What comes before an attribute's name in its header's name.
-const PREFIX: &str = "ce-";
+pub(super) const PREFIX: &str = "ce-";
 /// The attribute that a `Content-Type` beside `ce-*` headers stands for.
-const CONTENT_TYPE: &str = "datacontenttype";
+pub(super) const CONTENT_TYPE: &str = "datacontenttype";
+/// What other bindings put before an attribute's name: Kafka, AMQP and Camel.
+const FOREIGN_PREFIXES: [&str; 5] =
+    ["ce_", "cloudevents_", "cloudevents:", "cloudevents-", "camelcloudevent"];
 
 /// Whether the message is in structured mode: "the `Content-Type` header of `application/cloudevents` is present (matched
 /// case-insensitively)" (NATS binding, 3). A batch or another event format is an error.
 pub(super) fn is_structured(headers: &[(String, String)]) -> Result<bool, EventError> {
+    header(headers, "content-type").map_or(Ok(false), marks_structured)
+}
+
+/// Whether a content type is that of an event in structured mode.
+pub(super) fn marks_structured(content_type: &str) -> Result<bool, EventError> {
     const MARK: &str = "application/cloudevents";
-    let Some(named) = header(headers, "content-type") else { return Ok(false) };
-    let essence = media::essence(named);
+    let essence = media::essence(content_type);
     if !essence.get(..MARK.len()).is_some_and(|start| start.eq_ignore_ascii_case(MARK)) {
         return Ok(false);
     }
@@ -42,7 +47,17 @@ pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<
 /// ("NATS server versions prior to 2.2 … MUST use structured mode": NATS binding, 1.3).
 pub(super) fn is_structured_by_its_body(headers: &[(String, String)], body: &[u8]) -> bool {
     let says = |name| header(headers, name).is_some();
-    !says("content-type") && !says("ce-specversion") && envelope::has_specversion(body)
+    !says("content-type")
+        && !says("ce-specversion")
+        && !is_marked_under_another_name(headers)
+        && envelope::has_specversion(body)
+}
+
+/// Whether a header that may be meant as the content type marks an event: that is a breach, which only the tolerant reading
+/// mends.
+fn is_marked_under_another_name(headers: &[(String, String)]) -> bool {
+    let marks = |value: &str| !matches!(marks_structured(value.trim_matches(['"', ' ', '\t'])), Ok(false));
+    headers.iter().any(|(name, value)| is_content_type_name(name) && marks(value))
 }
 
 /// The event of a NATS message in binary mode. The content type is `ce-datacontenttype` by the binding; SDKs that write the
@@ -53,56 +68,75 @@ pub(super) fn from_nats(headers: &[(String, String)], body: &Bytes) -> Result<Ev
     for (header, value) in headers {
         let Some(name) = attribute_name(header) else { continue };
         marked = true;
-        let value = attribute_value(&name, value)?;
+        let value = percent::decode(value).map_err(|error| not_decoded(header, value, error))?;
         draft.set(&name, Scalar::Text(value))?;
     }
     if !draft.has(CONTENT_TYPE)
-        && let Some(named) = header(headers, "content-type").map(str::trim)
-        && rules::value(CONTENT_TYPE, named).is_ok()
+        && let Some(named) = http_content_type(headers)
     {
         draft.set(CONTENT_TYPE, Scalar::Text(named.into()))?;
     }
     if !marked {
-        return Err(if looks_structured(body) { EventError::LooksStructured } else { EventError::NotMarked });
+        return Err(EventError::NotMarked(Box::new(unmarked(headers, body))));
     }
     let mut parts = draft.finish(EventError::MissingHeader)?;
     parts.data = (!body.is_empty()).then(|| body.clone());
     Ok(Event::of_checked(parts))
 }
 
+/// The `Content-Type` beside `ce-*` headers, if it is a media type.
+pub(super) fn http_content_type(headers: &[(String, String)]) -> Option<&str> {
+    header(headers, "content-type").map(str::trim).filter(|named| rules::value(CONTENT_TYPE, named).is_ok())
+}
+
 /// The attribute that a header is for. Headers' names have no case.
-fn attribute_name(header: &str) -> Option<String> {
+pub(super) fn attribute_name(header: &str) -> Option<String> {
     let start = header.get(..PREFIX.len())?;
     start.eq_ignore_ascii_case(PREFIX).then(|| header[PREFIX.len()..].to_ascii_lowercase())
 }
 
-/// The value of a header. Some SDKs don't encode: a value that can't be decoded, or is none of this attribute once it is
-/// decoded, is taken as it stands where that is one.
-fn attribute_value<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, EventError> {
+/// Why a header's value can't be decoded.
+pub(super) fn not_decoded(header: &str, value: &str, error: DecodeError) -> EventError {
     let raw = value.trim_matches([' ', '\t']);
-    let is_valid_raw = || rules::value(name, raw).is_ok();
-    match percent::decode(value) {
-        // Nothing was encoded.
-        Ok(Cow::Borrowed(decoded)) => Ok(Cow::Borrowed(decoded)),
-        Ok(decoded) if rules::value(name, &decoded).is_ok() || !is_valid_raw() => Ok(decoded),
-        Err(error) if !is_valid_raw() => Err(bad_value(name, error)),
-        Ok(_) | Err(_) => Ok(Cow::Borrowed(raw)),
-    }
-}
-
-fn bad_value(name: &str, error: DecodeError) -> EventError {
-    let name = Found::new(&format!("{PREFIX}{name}"));
+    let (header, sent) = (Found::new(header), Found::new(raw));
     match error {
-        DecodeError::Percent => EventError::Percent(name),
-        DecodeError::Utf8 => EventError::PercentUtf8(name),
-        DecodeError::Quote => EventError::Quote(name),
+        DecodeError::Percent(at) => {
+            let quote = usize::from(raw.starts_with('"'));
+            EventError::Percent { header, sent, place: Place::of(raw, at + quote) }
+        }
+        DecodeError::Utf8 => EventError::PercentUtf8 { header, sent },
+        DecodeError::Quote => EventError::Quote { header, sent },
     }
 }
 
-/// Whether a body without any mark is likely to be an event in structured mode, for the hint.
-fn looks_structured(body: &[u8]) -> bool {
+/// What a message has in place of a mark.
+pub(super) fn unmarked(headers: &[(String, String)], body: &[u8]) -> Unmarked {
     const NAME: &[u8] = b"\"specversion\"";
-    body.trim_ascii_start().starts_with(b"{") && body.windows(NAME.len()).any(|window| window == NAME)
+    let named = headers.iter().find(|(name, _)| is_content_type_name(name));
+    let has_name = || body.windows(NAME.len()).any(|window| window == NAME);
+    let body = match body.trim_ascii_start().first() {
+        _ if envelope::has_specversion(body) => UnmarkedBody::Event,
+        Some(b'{') if has_name() => UnmarkedBody::Nested,
+        _ => UnmarkedBody::Other,
+    };
+    Unmarked { content_type: named.map(|(name, value)| (Found::new(name), Found::new(value))), body }
+}
+
+/// Whether a header is, or may be meant as, the content type.
+pub(super) fn is_content_type_name(name: &str) -> bool {
+    ["content-type", "contenttype", "content_type"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// The first header that is an attribute's in another protocol's binding, and in none of NATS.
+pub(super) fn foreign_prefix(headers: &[(String, String)]) -> Option<EventError> {
+    headers.iter().find_map(|(header, _)| {
+        let lower = header.to_ascii_lowercase();
+        let name = FOREIGN_PREFIXES.iter().find_map(|prefix| lower.strip_prefix(prefix))?;
+        // Camel's header of the version.
+        let name = if name == "version" { "specversion" } else { name };
+        let is_name = rules::CORE.contains(&name) || rules::extension_name(name).is_ok();
+        is_name.then(|| EventError::Prefix { header: Found::new(header), name: Found::new(name) })
+    })
 }
 
 /// The event as a NATS message in binary mode.

@@ -167,12 +167,12 @@ impl NoDocument {
 
 /// The data of one event, read at the first use and then shared by all that want it.
 #[derive(Debug)]
-pub struct Reading<'e> {
+pub struct ParsedData<'e> {
     event: &'e Event,
     document: OnceCell<Result<Document<'e>, NoDocument>>,
 }
 
-impl<'e> Reading<'e> {
+impl<'e> ParsedData<'e> {
     /// Reads nothing yet.
     pub fn new(event: &'e Event) -> Self {
         Self { event, document: OnceCell::new() }

@@ -14,7 +14,7 @@ pub(super) enum Scalar<'a> {
 }
 
 impl Scalar<'_> {
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Null => Kind::Null,
             Self::Text(_) => Kind::Text,

@@ -52,7 +52,7 @@ pub(super) fn parse(body: &Bytes) -> Result<Event, EventError> {
 }
 
 /// The names and values of the object that `text` is, in order.
-fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, EventError> {
+pub(super) fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, EventError> {
     let not_json = |error: serde_json::Error| EventError::NotJson(error.to_string());
     let value = text.trim_start_matches([' ', '\t', '\r', '\n']);
     if !value.starts_with('{') {
@@ -65,7 +65,7 @@ fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, EventError> {
     Ok(members)
 }
 
-fn once<'a>(name: &str, place: &mut Option<&'a str>, raw: &'a str) -> Result<(), EventError> {
+pub(super) fn once<'a>(name: &str, place: &mut Option<&'a str>, raw: &'a str) -> Result<(), EventError> {
     match place.replace(raw) {
         Some(_) => Err(EventError::Duplicate(Found::new(name))),
         None => Ok(()),
@@ -73,13 +73,15 @@ fn once<'a>(name: &str, place: &mut Option<&'a str>, raw: &'a str) -> Result<(),
 }
 
 /// An attribute's value (JSON event format, 2.2).
-fn scalar<'a>(name: &str, raw: &'a str) -> Result<Scalar<'a>, EventError> {
+pub(super) fn scalar<'a>(name: &str, raw: &'a str) -> Result<Scalar<'a>, EventError> {
     match Kind::of(raw) {
         Kind::Null => Ok(Scalar::Null),
         Kind::Boolean => Ok(Scalar::Boolean(raw == "true")),
-        Kind::Text => unescape(raw)
-            .map(Scalar::Text)
-            .ok_or_else(|| EventError::Text { name: Found::new(name), what: BadCharacter::Surrogate }),
+        Kind::Text => unescape(raw).map(Scalar::Text).ok_or_else(|| EventError::Text {
+            name: Found::new(name),
+            what: BadCharacter::Surrogate,
+            number: None,
+        }),
         Kind::Number => number(name, raw).map(Scalar::Integer),
         found @ (Kind::Array | Kind::Object) => Err(not_scalar(name, found)),
     }
@@ -114,7 +116,7 @@ fn unescape(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The data (JSON event format, 3.1.2). A `data_base64` of null counts as unset; a `data` of null is data.
-fn payload(
+pub(super) fn payload(
     datacontenttype: Option<&str>,
     data: Option<&str>,
     base64: Option<&str>,

@@ -8,16 +8,21 @@
 //! | `binding` | binary mode of the NATS and HTTP protocol bindings |
 //! | `stored` | the lossless form in which events rest in our own streams |
 //! | `draft`, `rules`, `media` | attributes as they come in, and the rules that they follow |
+//! | `reading`, `examine` | strict and tolerant reading, and what is mended; all that is wrong with a message at once |
+//! | `claims` | what a message that can't be read says of itself |
 //! | `percent` | header values |
 //! | `error` | what can be wrong |
 
 mod binding;
+mod claims;
 mod document;
 mod draft;
 mod envelope;
 mod error;
+mod examine;
 mod media;
 pub mod percent;
+mod reading;
 mod rules;
 mod stored;
 #[cfg(test)]
@@ -27,9 +32,13 @@ mod write;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+pub use claims::Claims;
 pub(crate) use document::find;
-pub use document::{Document, NoDocument, Reading};
-pub use error::{BadCharacter, EventError, FOUND_CHARS_MAX, Found, Kind};
+pub use document::{Document, NoDocument, ParsedData};
+pub use error::{
+    BadCharacter, EventError, FOUND_BYTES_MAX, Found, Kind, Place, Refusal, Unmarked, UnmarkedBody, Wrong,
+};
+pub use reading::{Mend, Mends, Reading};
 
 /// The media type of an event in structured mode.
 pub const STRUCTURED_CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -103,7 +112,7 @@ pub struct Event {
     pub time: Option<String>,
     /// RFC 2046 media type. None means JSON where the data is [`Data::Json`], else that nothing is known.
     pub datacontenttype: Option<String>,
-    /// An absolute URI.
+    /// An absolute URI. A fragment behind it is let through everywhere but in a strict reading: official SDKs write it.
     pub dataschema: Option<String>,
     /// Names are lower-case letters and digits; no name twice.
     pub extensions: Vec<(String, Value)>,
@@ -152,17 +161,31 @@ impl Event {
     }
 
     /// The event of a NATS message: structured if its `Content-Type` says so, or its body where no header says anything; else
-    /// in binary mode (NATS protocol binding, 3).
-    pub fn parse(headers: &[(String, String)], body: &Bytes) -> Result<Self, EventError> {
-        if binding::is_structured(headers)? || binding::is_structured_by_its_body(headers, body) {
-            Self::from_structured(body)
-        } else {
-            binding::from_nats(headers, body)
+    /// in binary mode (NATS protocol binding, 3). A valid one is the same in both readings, and costs no more in the tolerant
+    /// one; everything that is wrong with another is named at once.
+    pub fn parse(
+        headers: &[(String, String)],
+        body: &Bytes,
+        reading: Reading,
+    ) -> Result<(Self, Mends), Refusal> {
+        match Self::parse_valid(headers, body) {
+            Ok(event) => Ok((event, Mends::NONE)),
+            Err(error) => examine::examine(headers, body, reading, error),
         }
     }
 
-    /// The event of a JSON text in the JSON event format. Reads the envelope; `data` stays a slice of `body`, however
-    /// deeply it is nested.
+    /// The same of a message that breaks no rule.
+    fn parse_valid(headers: &[(String, String)], body: &Bytes) -> Result<Self, EventError> {
+        let structured =
+            binding::is_structured(headers)? || binding::is_structured_by_its_body(headers, body);
+        let event =
+            if structured { Self::from_structured(body)? } else { binding::from_nats(headers, body)? };
+        event.dataschema.as_deref().map_or(Ok(()), rules::no_fragment)?;
+        Ok(event)
+    }
+
+    /// The event of a JSON text in the JSON event format, by the engine's own rules: those of the spec, but for a fragment in
+    /// `dataschema`. Reads the envelope; `data` stays a slice of `body`, however deeply it is nested.
     pub fn from_structured(body: &Bytes) -> Result<Self, EventError> {
         envelope::parse(body)
     }
@@ -236,7 +259,7 @@ impl Event {
         matches!(self.data, Some(Data::Json(_)))
     }
 
-    /// The data as a JSON value, else why there is none. Reads it anew each time; a [`Reading`] does so once.
+    /// The data as a JSON value, else why there is none. Reads it anew each time; a [`ParsedData`] does so once.
     pub fn document(&self) -> Result<Document<'_>, NoDocument> {
         match &self.data {
             None => Err(NoDocument::NotJson("the event has no data".to_owned())),

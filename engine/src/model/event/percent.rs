@@ -10,9 +10,9 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 /// Why a header value can't be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// A `%` is not followed by two hexadecimal digits.
+    /// A `%` is not followed by two hexadecimal digits: the byte where it is, of the value without blanks and quotes around.
     #[error("a % is not followed by two hexadecimal digits")]
-    Percent,
+    Percent(usize),
     /// The bytes are no UTF-8.
     #[error("the value does not decode to UTF-8")]
     Utf8,
@@ -43,7 +43,8 @@ fn decoded_bytes(text: &str) -> Result<Vec<u8>, DecodeError> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
-            let mut digit = || bytes.next().and_then(hex_digit).ok_or(DecodeError::Percent);
+            let at = text.len() - bytes.len() - 1;
+            let mut digit = || bytes.next().and_then(hex_digit).ok_or(DecodeError::Percent(at));
             out.push((digit()? << 4) | digit()?);
         } else {
             out.push(byte);
@@ -114,10 +115,10 @@ mod tests {
         for (header, error) in [
             ("%C0%A0", DecodeError::Utf8),
             ("%ff", DecodeError::Utf8),
-            ("50%", DecodeError::Percent),
-            ("50%2", DecodeError::Percent),
-            ("%zz", DecodeError::Percent),
-            ("%+1", DecodeError::Percent),
+            ("50%", DecodeError::Percent(2)),
+            ("50%2", DecodeError::Percent(2)),
+            ("%zz", DecodeError::Percent(0)),
+            ("%+1", DecodeError::Percent(0)),
             ("\"open", DecodeError::Quote),
             ("\"a\"b", DecodeError::Quote),
             ("\"a\\", DecodeError::Quote),

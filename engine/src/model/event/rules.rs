@@ -5,7 +5,7 @@ use fluent_uri::{Uri, UriRef};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::error::{BadCharacter, EventError, Found};
+use super::error::{BadCharacter, EventError, Found, Place, Wrong};
 use super::{EventParts, Value, media};
 
 /// The attributes that the spec defines, and how they are spelled everywhere.
@@ -55,21 +55,42 @@ fn filled(name: &'static str, value: &str) -> Result<(), EventError> {
 
 fn source(value: &str) -> Result<(), EventError> {
     filled("source", value)?;
-    UriRef::parse(value).map(|_| ()).map_err(|_| EventError::Source(Found::new(value)))
+    UriRef::parse(value)
+        .map(|_| ())
+        .map_err(|error| EventError::Source(Found::new(value), Wrong::At(Place::of(value, error.index()))))
 }
 
+/// An absolute URI; a fragment behind it is let through. [`no_fragment`] doesn't.
 fn data_schema(value: &str) -> Result<(), EventError> {
     filled("dataschema", value)?;
-    match Uri::parse(value) {
-        Ok(uri) if !uri.has_fragment() => Ok(()),
-        Ok(_) => Err(EventError::DataSchemaFragment(Found::new(value))),
-        Err(_) => Err(EventError::DataSchema(Found::new(value))),
+    let refused = |wrong| EventError::DataSchema(Found::new(value), wrong);
+    if !has_scheme(value) {
+        return Err(refused(Wrong::NoScheme));
     }
+    Uri::parse(value).map(|_| ()).map_err(|error| refused(Wrong::At(Place::of(value, error.index()))))
+}
+
+/// Whether a URI begins with a scheme (RFC 3986, 3.1).
+pub(super) fn has_scheme(value: &str) -> bool {
+    let Some((scheme, _)) = value.split_once(':') else { return false };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(allowed)
+}
+
+/// Whether a valid URI has a fragment.
+pub(super) fn has_fragment(uri: &str) -> bool {
+    uri.contains('#')
+}
+
+/// Refuses the fragment of a `dataschema` that is valid else.
+pub(super) fn no_fragment(value: &str) -> Result<(), EventError> {
+    if has_fragment(value) { Err(EventError::DataSchemaFragment(Found::new(value))) } else { Ok(()) }
 }
 
 fn content_type(value: &str) -> Result<(), EventError> {
     filled("datacontenttype", value)?;
-    if media::is_media_type(value) { Ok(()) } else { Err(EventError::ContentType(Found::new(value))) }
+    media::check(value)
+        .map_err(|at| EventError::ContentType(Found::new(value), Wrong::At(Place::of(value, at))))
 }
 
 fn time(value: &str) -> Result<(), EventError> {
@@ -77,10 +98,50 @@ fn time(value: &str) -> Result<(), EventError> {
     // The parser lets any byte stand between date and time; the grammar of RFC 3339 has a T there.
     let separated = matches!(value.as_bytes().get(10), Some(b'T' | b't'));
     if separated && OffsetDateTime::parse(value, &Rfc3339).is_ok() {
-        Ok(())
-    } else {
-        Err(EventError::Time(Found::new(value)))
+        return Ok(());
     }
+    let wrong = time_breaks_at(value).map_or(Wrong::NoSuchTime, |at| Wrong::At(Place::of(value, at)));
+    Err(EventError::Time(Found::new(value), wrong))
+}
+
+/// The byte at which a text leaves the grammar of RFC 3339, 5.6; none: it doesn't.
+fn time_breaks_at(value: &str) -> Option<usize> {
+    const MOMENT: &[u8] = b"0000-00-00T00:00:00";
+    const OFFSET: &[u8] = b"00:00";
+    let bytes = value.as_bytes();
+    let fits = |pattern: u8, byte: u8| match pattern {
+        b'0' => byte.is_ascii_digit(),
+        pattern => byte.eq_ignore_ascii_case(&pattern),
+    };
+    let breaks = |from: usize, pattern: &[u8]| {
+        let differs = |(place, wanted): (usize, &u8)| {
+            let found = bytes.get(from + place).copied();
+            (!found.is_some_and(|byte| fits(*wanted, byte))).then_some(from + place)
+        };
+        pattern.iter().enumerate().find_map(differs)
+    };
+    if let Some(at) = breaks(0, MOMENT) {
+        return Some(at);
+    }
+    let mut at = MOMENT.len();
+    if bytes.get(at) == Some(&b'.') {
+        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        at += 1 + digits;
+        if digits == 0 {
+            return Some(at);
+        }
+    }
+    let end = match bytes.get(at) {
+        Some(b'Z' | b'z') => at + 1,
+        Some(b'+' | b'-') => {
+            if let Some(at) = breaks(at + 1, OFFSET) {
+                return Some(at);
+            }
+            at + 1 + OFFSET.len()
+        }
+        _ => return Some(at),
+    };
+    (end < bytes.len()).then_some(end)
 }
 
 /// Refuses what no attribute's name is, and the names that an extension can't have.
@@ -93,7 +154,11 @@ pub(super) fn extension_name(name: &str) -> Result<(), EventError> {
     if !name.is_empty() && name.bytes().all(allowed) {
         Ok(())
     } else {
-        Err(EventError::Name(Found::new(name)))
+        let better: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let better = better.to_ascii_lowercase();
+        let taken = CORE.contains(&&*better) || better == "data" || better.is_empty();
+        let better = (!taken).then(|| Found::new(&better));
+        Err(EventError::Name { name: Found::new(name), better })
     }
 }
 
@@ -102,8 +167,9 @@ fn text(name: &str, value: &str) -> Result<(), EventError> {
     if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return Ok(());
     }
-    match value.chars().find_map(bad_character) {
-        Some(what) => Err(EventError::Text { name: Found::new(name), what }),
+    let found = value.chars().enumerate().find_map(|(at, one)| Some((at, bad_character(one)?)));
+    match found {
+        Some((at, what)) => Err(EventError::Text { name: Found::new(name), what, number: Some(at + 1) }),
         None => Ok(()),
     }
 }
@@ -171,7 +237,27 @@ mod tests {
             "1522949460",
             "2018-04-05T12:00:60Z",
         ] {
-            assert_eq!(time(bad), Err(EventError::Time(Found::new(bad))), "{bad}");
+            assert!(matches!(time(bad), Err(EventError::Time(..))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_place_at_which_a_time_breaks_is_named() {
+        for (bad, at) in [
+            ("", Some(0)),
+            ("yesterday", Some(0)),
+            ("2018-04-05 17:31:00Z", Some(10)),
+            ("2018-04-05T17:31:00", Some(19)),
+            ("2018-04-05T17:31:00.Z", Some(20)),
+            ("2018-04-05T17:31:00.5", Some(21)),
+            ("2018-04-05T17:31:00+0100", Some(22)),
+            ("1900-01-01T00:00:00+00:19:32", Some(25)),
+            ("2018-04-05T17:31:00Z ", Some(20)),
+            ("2018-04-05T17:31:00é", Some(19)),
+            ("2018-02-30T00:00:00Z", None),
+            ("2018-04-05T24:00:00Z", None),
+        ] {
+            assert_eq!(time_breaks_at(bad), at, "{bad}");
         }
     }
 
@@ -192,12 +278,18 @@ mod tests {
             assert_eq!(source(good), Ok(()), "{good}");
         }
         for bad in ["a b", "/käse", "100%", "1:2", "http://[::1", "/\\", "a\"b", "<a>", "{a}"] {
-            assert_eq!(source(bad), Err(EventError::Source(Found::new(bad))), "{bad}");
+            assert!(matches!(source(bad), Err(EventError::Source(..))), "{bad}");
         }
         assert_eq!(data_schema("urn:x:y"), Ok(()));
         assert_eq!(data_schema("https://example.com/s?v=1"), Ok(()));
-        assert!(matches!(data_schema("/schema"), Err(EventError::DataSchema(_))));
-        assert!(matches!(data_schema("https://example.com/s#v"), Err(EventError::DataSchemaFragment(_))));
+        for relative in ["/schema", "#", "s.json#/a:b", "1:2", "my schema"] {
+            let said = data_schema(relative);
+            assert!(matches!(said, Err(EventError::DataSchema(_, Wrong::NoScheme))), "{relative}");
+        }
+        assert!(matches!(data_schema("urn:x y"), Err(EventError::DataSchema(_, Wrong::At(_)))));
+        let with_fragment = "https://example.com/s#v";
+        assert_eq!(data_schema(with_fragment), Ok(()), "the engine's own rules allow it");
+        assert!(matches!(no_fragment(with_fragment), Err(EventError::DataSchemaFragment(_))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::super::{Data, Document, Event, EventParts, Value};
-use super::{headers, rewritten, structured};
+use super::{headers, rewritten, strictly, structured};
 
 const HTTP: &str =
     include_str!("../../../../../tests/data/cloudevents/conformance/features/http-protocol-binding.feature");
@@ -124,7 +124,7 @@ fn the_http_feature_holds() {
         );
 
         let given = headers(&given);
-        let event = Event::parse(&as_nats(&given, "ce-"), &Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let event = strictly(&as_nats(&given, "ce-"), &Bytes::copy_from_slice(body.as_bytes())).unwrap();
         check(scenario, &event);
 
         if event.structured.is_none() {
@@ -146,7 +146,7 @@ fn the_kafka_feature_holds_with_its_headers_renamed() {
         let body = step(scenario, "Given a Kafka message").text.clone().unwrap();
         let table = &step(scenario, "And Kafka headers").table[1..];
         let given: Vec<_> = table.iter().map(|row| (row[0].clone(), row[1].clone())).collect();
-        check(scenario, &Event::parse(&as_nats(&given, "ce_"), &body.into()).unwrap());
+        check(scenario, &strictly(&as_nats(&given, "ce_"), &body.into()).unwrap());
     }
 }
 
@@ -210,7 +210,7 @@ fn the_sample_events_arrive_the_same_in_both_modes() {
     for parts in events {
         let event = Event::build(parts).unwrap();
         let (headers, body) = event.to_nats_binary();
-        let in_binary = Event::parse(&headers, &body).unwrap();
+        let in_binary = strictly(&headers, &body).unwrap();
         let in_structured = Event::from_structured(&event.to_structured()).unwrap();
         for arrived in [in_binary, in_structured] {
             assert_eq!(attributes(&arrived), attributes(&event));
