@@ -28,7 +28,7 @@ async fn publish_raw(server: &NatsServer, subject: &str, block: &[u8], body: &[u
 
 /// Each ends the connection of the client that it is delivered to.
 const UNREADABLE: [(&[u8], &str); 4] = [
-    (b"NATS/1.0\r\nx-latin1: caf\xe9\r\n\r\n", "not UTF-8"),
+    (b"NATS/1.0\r\nx-latin1: caf\xe9\r\nce-id: latin\r\nce-type: t\r\n\r\n", "not UTF-8"),
     (b"NATS/1.0\r\nno colon here\r\n\r\n", "no colon"),
     (b"NATS/1.0\r\na name: 1\r\n\r\n", "header name"),
     (b"HTTP/1.1 200 OK\r\nA: 1\r\n\r\n", "begin with NATS/1.0"),
@@ -52,6 +52,10 @@ async fn a_broken_header_block_stops_nobody() {
         assert_eq!(letter.end(), ("_", "not_cloudevent"), "{}", letter.0);
         assert!(letter.error().contains(expected), "{expected:?}: {}", letter.0);
         assert_eq!(letter.text("body"), "the body");
+        assert_eq!(letter.0["source"]["subject"], "events.raw");
+        let id = if *expected == "not UTF-8" { "latin" } else { "" };
+        assert_eq!(letter.0["event"]["id"], id, "as far as it can be read");
+        assert_eq!(letter.0["event"]["unverified"], true);
         let kept = letter.header("Hookmill-Source-Header-unreadable-header-block").map(str::to_owned);
         assert_eq!(kept, Some(BASE64.encode(block)));
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hookmill_tests::{
     Endpoint, Engine, EngineOptions, NatsServer, PipelineFolder, Reply, behaviour, events, eventually,
+    hookmill,
 };
+use serde_json::{Value, json};
 
 use hookmill_tests::judge::{at_rest, dead_letters, delivered, messages, source, subscription};
 
@@ -66,6 +68,11 @@ async fn an_event_that_kills_the_engine_ends_as_a_crash_loop_and_the_others_are_
     let letters = dead_letters(&jetstream).await;
     assert_eq!((&*letters[0].reason, letters[0].sequence), ("crash_loop", sequences[KILLER]));
     assert_eq!(delivered(&endpoint).get(&KILLER), None);
+    let shown = hookmill(&["dlq", "show", "--json", "--nats", &server.url()]).await.stdout;
+    let shown: Value = serde_json::from_str(&shown).expect("one letter");
+    assert_eq!(shown["source"]["subject"], events::ORDER_SUBJECT);
+    let nothing = json!({ "id": "", "source": "", "type": "", "unverified": true });
+    assert_eq!(shown["event"], nothing, "the body of what kills is not looked into");
     println!("{} deaths, {} repeats", deaths.load(Ordering::Relaxed), endpoint.log().repeats());
     assert_eq!(deaths.load(Ordering::Relaxed), 6, "three times unsuspected, three times as a suspect");
     let _engine = options.start().await;

@@ -33,6 +33,7 @@ mod overtaken;
 mod owner;
 mod pace;
 mod publish_target;
+mod publishers;
 mod registry;
 mod reload;
 mod renaming;

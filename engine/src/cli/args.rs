@@ -221,6 +221,18 @@ pub(crate) struct Which {
     /// With this reason
     #[arg(long, value_parser = reason)]
     pub(crate) reason: Option<Reason>,
+    /// About an event of this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) event: Option<String>,
+    /// About an event of this source
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// About an event of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) ty: Option<String>,
+    /// Of a pipeline as a whole, from this subject; * and > stand for any
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
     /// Stored at least this long ago, as in 2h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) older_than: Option<Duration>,

@@ -108,7 +108,7 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<Item>, Vec<String>), Failure> {
 fn parse(label: &str, text: &str) -> (Vec<Item>, Vec<String>) {
     let (mut items, mut errors) = (Vec::new(), Vec::new());
     let mut take =
-        |place: String, raw: &str| match Event::from_structured(&Bytes::from(raw.trim().to_owned())) {
+        |place: String, raw: &str| match Event::from_structured_or_all(&Bytes::from(raw.trim().to_owned())) {
             Ok(event) => items.push(Item { place, event }),
             Err(error) => errors.push(format!("{place}: {error}")),
         };

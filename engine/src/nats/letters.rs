@@ -8,7 +8,7 @@ use super::parts::{Parts, PartsError};
 use super::tasks::{self, Death, DecodeError};
 use super::unreadable::{Unreadable, readable};
 use super::{ApiError, Nats, Prefix, StoreError, Stored};
-use crate::model::{Name, Reason, SourceMessage, SourceRef, Task, Work};
+use crate::model::{Name, Reason, SourceMessage, SourceRef, Task, Work, subject};
 
 /// One dead letter.
 #[derive(Clone, Debug)]
@@ -36,6 +36,14 @@ pub struct Selection {
     pub subscription: Option<String>,
     /// With this reason.
     pub reason: Option<Reason>,
+    /// About an event of this id.
+    pub event: Option<String>,
+    /// About an event of this source.
+    pub source: Option<String>,
+    /// About an event of this type.
+    pub ty: Option<String>,
+    /// Of the pipeline as a whole, from a subject that this pattern takes.
+    pub subject: Option<String>,
     /// With these stream sequences; none: all.
     pub sequences: Vec<u64>,
 }
@@ -46,6 +54,30 @@ impl Selection {
         let token = |text: &Option<String>| text.clone().unwrap_or_else(|| "*".to_owned());
         let reason = self.reason.map_or("*", Reason::as_str);
         nats.prefix().dead_letter(&token(&self.pipeline), &token(&self.subscription), reason)
+    }
+
+    /// Whether a letter is one of those that are meant.
+    pub(super) fn takes(&self, letter: &Letter) -> bool {
+        let is = |asked: &Option<String>, found: &str| asked.as_deref().is_none_or(|asked| asked == found);
+        is(&self.pipeline, &letter.pipeline)
+            && is(&self.subscription, &letter.subscription)
+            && self.reason.is_none_or(|reason| reason == letter.death.reason)
+            && self.takes_event(letter.task.as_ref().ok())
+    }
+
+    /// Whether a letter's task is about the event that is meant. It keeps no more than the beginning of long texts.
+    fn takes_event(&self, task: Option<&Task>) -> bool {
+        let asked = [&self.event, &self.source, &self.ty, &self.subject];
+        let Some(task) = task else { return asked.into_iter().all(Option::is_none) };
+        let is = |asked: &Option<String>, found: &str| {
+            asked.as_deref().is_none_or(|asked| tasks::cut(asked) == tasks::cut(found))
+        };
+        let subject = task.subject.as_deref();
+        let takes = |pattern: &String| subject.is_some_and(|subject| subject::takes(pattern, subject));
+        is(&self.event, &task.event.id)
+            && is(&self.source, &task.event.source)
+            && is(&self.ty, &task.event.ty)
+            && self.subject.as_ref().is_none_or(takes)
     }
 }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::bucket::Bucket;
 use super::{ApiError, Nats, StoreError};
+use crate::model::event::Reading;
 use crate::model::{Name, SourceRef, Timestamp};
 
 /// Longest wait for records that are read all at once.
@@ -41,6 +42,9 @@ pub struct Revision {
     /// The subscriptions that it has; none where they were too many to be said, or the engine was of an older version.
     #[serde(default)]
     pub subscriptions: Option<Vec<String>>,
+    /// How it reads its source; none where the engine was of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Reading>,
 }
 
 /// A pipeline that is being given another name.

@@ -136,11 +136,7 @@ impl Walk {
 
     /// Picked by sequence, a dead letter still has to fulfil what else was asked for.
     fn matches(&self, letter: &Letter) -> bool {
-        let is = |asked: &Option<String>, found: &str| asked.as_deref().is_none_or(|asked| asked == found);
-        is(&self.selection.pipeline, &letter.pipeline)
-            && is(&self.selection.subscription, &letter.subscription)
-            && self.selection.reason.is_none_or(|reason| reason == letter.death.reason)
-            && self.before.is_none_or(|before| letter.stored.time <= before)
+        self.selection.takes(letter) && self.before.is_none_or(|before| letter.stored.time <= before)
     }
 }
 
@@ -172,10 +168,13 @@ impl Letter {
             "first_attempt": task.and_then(|task| task.first_attempt).map(|time| time.to_string()),
             "delivery_id": task.map(|task| task.delivery_id.as_str()),
             "event": task.map(|task| json!({
-                "id": task.event.id, "source": task.event.source, "type": task.event.ty
+                "id": task.event.id, "source": task.event.source, "type": task.event.ty,
+                "unverified": task.event.unverified
             })),
+            "mends": task.map(|task| task.mends.names()),
             "source": task.map(|task| json!({
-                "stream": &*task.source.stream, "sequence": task.source.sequence
+                "stream": &*task.source.stream, "sequence": task.source.sequence,
+                "subject": task.subject.as_deref()
             })),
             // Where what is kept in parts goes on is said by what they are put together to.
             "resume": task.filter(|_| self.parts.is_none()).map(|task| task.work.resume()),

@@ -107,6 +107,7 @@ impl Engine {
             hash: pipeline.revision.to_string(),
             engine: self.id.clone(),
             subscriptions: fits.then_some(names),
+            reading: Some(pipeline.source.reading),
         };
         self.registry.put_revision(&pipeline.name, &revision).await
     }

@@ -39,13 +39,16 @@ async fn a_list_says_of_each_letter_what_when_where_and_why() {
     let letter = lines[1].as_object().expect("an object");
     let keys: BTreeSet<&str> = letter.keys().map(String::as_str).collect();
     let expected = "sequence time pipeline subscription reason error status attempts first_attempt delivery_id event \
-                    source resume modules bytes";
+                    mends source resume modules bytes";
     assert_eq!(keys, expected.split(' ').collect());
     let of = |key: &str| letter[key].clone();
     assert_eq!([of("pipeline"), of("subscription"), of("reason")], ["orders", "hook", "given_up"]);
     assert_eq!([of("status"), of("attempts"), of("bytes")], [400, 1, events::ORDER_BYTES]);
-    assert_eq!(of("event"), json!({ "id": id, "source": events::ORDER_SOURCE, "type": events::ORDER_TYPE }));
-    assert_eq!(of("source"), json!({ "stream": "HOOKMILL_EVENTS", "sequence": 2 }));
+    let event = json!({
+        "id": id, "source": events::ORDER_SOURCE, "type": events::ORDER_TYPE, "unverified": false
+    });
+    assert_eq!((of("event"), of("mends")), (event, json!([])));
+    assert_eq!(of("source"), json!({ "stream": "HOOKMILL_EVENTS", "sequence": 2, "subject": null }));
     assert_eq!(of("resume"), "deliver");
     assert!(delivery_ids(2..=2).contains(of("delivery_id").as_str().expect("text")));
     assert!(of("error").as_str().is_some_and(|error| error.contains("400")), "{letter:?}");

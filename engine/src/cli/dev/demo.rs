@@ -263,8 +263,9 @@ impl Ledger {
         while let Some(letter) = walk.next().await.map_err(|error| Failure::failed(&error))? {
             if letter.subscription == "_" {
                 self.refused += 1;
-                refused_types
-                    .extend(letter.task.ok().map(|task| task.event.ty.clone()).filter(|ty| !ty.is_empty()));
+                refused_types.extend(
+                    letter.task.ok().filter(|task| !task.event.unverified).map(|task| task.event.ty.clone()),
+                );
             } else if let Some(row) = self.rows.get_mut(&letter.subscription) {
                 row.dead += 1;
             }

@@ -158,7 +158,9 @@ fn line(seen: &Seen<'_>) -> String {
         Next::Split(outputs) => format!("split into {}", outputs.len()),
     };
     let subscription = task.subscription.as_ref().map_or("(all)", |name| name.as_str());
-    format!("{}  {:18} {:14} {outcome}", clock(seen.at), task.event.id, subscription)
+    // What nobody has checked is shown with the dead letter alone.
+    let id = if task.event.unverified { "?" } else { task.event.id.as_str() };
+    format!("{}  {id:18} {subscription:14} {outcome}", clock(seen.at))
 }
 
 /// The time of day, in milliseconds.

@@ -28,7 +28,7 @@ const BURSTS_A_SECOND: u32 = 20;
 const NUDGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Those that a walk meets, until it ends or `go_on` says no; no more than `rate` allows.
-fn paced(
+pub(super) fn paced(
     walk: Walk,
     rate: Option<Rate>,
     go_on: &Cell<bool>,
@@ -50,7 +50,7 @@ fn paced(
 }
 
 /// The bar of a command, as long as there may be letters.
-async fn bar(walk: &Walk, global: &Global, what: &'static str) -> Result<Progress, Failure> {
+pub(super) async fn bar(walk: &Walk, global: &Global, what: &'static str) -> Result<Progress, Failure> {
     let total =
         if progress::is_shown(global.json) { Some(walk.count_max().await.map_err(stopped)?) } else { None };
     Ok(Progress::new(what, total))
@@ -80,14 +80,10 @@ pub(super) async fn redrive(
 ) -> Result<(), Failure> {
     chosen(which)?;
     let walk = begin(nats, which).await?;
-    let mut bar = bar(&walk, global, if pacing.dry_run { "looking" } else { "redriving" }).await?;
+    let mut bar = bar(&walk, global, "redriving").await?;
     let go_on = Cell::new(true);
     let work = |letter: Letter| async move {
-        let done = if pacing.dry_run {
-            nats.revived(&letter, take).await.map(|_| ())
-        } else {
-            nats.redrive(&letter, take).await
-        };
+        let done = nats.redrive(&letter, take).await;
         Ok::<_, WalkError>((letter, done))
     };
     let mut worked = std::pin::pin!(paced(walk, pacing.rate, &go_on).map_ok(work).try_buffered(AT_ONCE));
@@ -106,11 +102,11 @@ pub(super) async fn redrive(
                 bar.say(&refused(&letter, error));
             }
         }
-        if result.is_ok() && !pacing.dry_run {
+        if result.is_ok() {
             nudges.tell(nats, &letter).await;
         }
         if global.json {
-            let (sequence, redriven) = (letter.stored.sequence, result.is_ok() && !pacing.dry_run);
+            let (sequence, redriven) = (letter.stored.sequence, result.is_ok());
             let error = result.as_ref().err().map(|error| chain(error));
             bar.print(&json!({ "sequence": sequence, "redriven": redriven, "error": error }).to_string());
         }
@@ -122,12 +118,11 @@ pub(super) async fn redrive(
             "stopped there: the others stay in the dead letters; once that is mended, the same command goes on",
         );
     }
-    let verb = if pacing.dry_run { "would be redriven" } else { "redriven" };
-    output::say(format_args!("{done} {verb}, {failed} can't be{speed}"));
+    output::say(format_args!("{done} redriven, {failed} can't be{speed}"));
     if failed == 0 { Ok(()) } else { Err(Failure::Said(1)) }
 }
 
-fn refused(letter: &Letter, error: &RedriveError) -> String {
+pub(super) fn refused(letter: &Letter, error: &RedriveError) -> String {
     let Letter { stored, pipeline, subscription, .. } = letter;
     format!(
         "error: dead letter {} ({pipeline}/{subscription}) is not redriven: {}",

@@ -1,13 +1,14 @@
 //! `hookmill dlq`: what could not be delivered, and what to do with it.
 
 mod bulk;
+mod trial;
 
 use std::io::IsTerminal;
 
 use super::args::{DlqCommand, Global, Which};
 use super::output::table;
 use super::{Failure, assemble, output};
-use crate::model::Timestamp;
+use crate::model::{Task, Timestamp};
 use crate::nats::letters::{Selection, Take};
 use crate::nats::{Nats, Prefix, Walk, WalkError};
 
@@ -23,7 +24,11 @@ pub(crate) async fn dlq(global: &Global, command: DlqCommand) -> Result<(), Fail
         DlqCommand::Show(which) => show(&nats, global, &which).await,
         DlqCommand::Redrive { which, rerun, pacing } => {
             let take = if rerun { Take::Original } else { Take::Stored };
-            bulk::redrive(&nats, global, &which, take, &pacing).await
+            if pacing.dry_run {
+                trial::redrive(&nats, global, &which, take).await
+            } else {
+                bulk::redrive(&nats, global, &which, take, &pacing).await
+            }
         }
         DlqCommand::Discard { which, yes, pacing } => {
             bulk::discard(&nats, global, &which, yes, &pacing).await
@@ -37,6 +42,10 @@ async fn begin(nats: &Nats, which: &Which) -> Result<Walk, Failure> {
         pipeline: which.pipeline.clone(),
         subscription: which.subscription.clone(),
         reason: which.reason,
+        event: which.event.clone(),
+        source: which.source.clone(),
+        ty: which.ty.clone(),
+        subject: which.subject.clone(),
         sequences: which.sequences.clone(),
     };
     let before = which.older_than.map(|age| Timestamp::now().minus(age));
@@ -54,12 +63,14 @@ fn chosen(which: &Which) -> Result<(), Failure> {
         || which.pipeline.is_some()
         || which.subscription.is_some()
         || which.reason.is_some()
+        || [&which.event, &which.source, &which.ty, &which.subject].into_iter().any(Option::is_some)
         || which.older_than.is_some()
         || which.all;
     if any {
         return Ok(());
     }
-    let text = "which ones? give sequences, --pipeline, --subscription, --reason or --older-than, or --all";
+    let text = "which ones? give sequences, --pipeline, --subscription, --reason, --event, --source, --type, --subject or \
+                --older-than, or --all";
     Err(Failure::Usage(text.to_owned()))
 }
 
@@ -76,7 +87,7 @@ async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
             }
             continue;
         }
-        let event = letter.task.as_ref().map_or_else(ToString::to_string, |task| task.event.id.clone());
+        let event = letter.task.as_ref().map_or_else(ToString::to_string, whose);
         rows.push(vec![
             letter.stored.sequence.to_string(),
             letter.stored.time.to_string(),
@@ -101,6 +112,19 @@ async fn list(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure
         output::say(format_args!("{count} dead letter{}", if count == 1 { "" } else { "s" }));
     }
     Ok(())
+}
+
+/// The id of a letter's event, and the subject where that is kept. What nobody has checked has a question mark.
+fn whose(task: &Task) -> String {
+    let id = &task.event.id;
+    let id = match (id.is_empty(), task.event.unverified) {
+        (true, _) => String::new(),
+        (false, true) => format!("{id}?"),
+        (false, false) => id.clone(),
+    };
+    let subject = task.subject.as_deref().map(|subject| format!("on {subject}"));
+    let parts: Vec<String> = [Some(id).filter(|id| !id.is_empty()), subject].into_iter().flatten().collect();
+    if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
 }
 
 async fn show(nats: &Nats, global: &Global, which: &Which) -> Result<(), Failure> {

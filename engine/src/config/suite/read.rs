@@ -80,7 +80,7 @@ fn event(table: &Table<'_>, mode: Option<Mode>) -> Option<Bytes> {
         }
     };
     if mode? == Mode::Binary
-        && let Err(error) = Event::from_structured(&text)
+        && let Err(error) = Event::from_structured_or_all(&text)
     {
         let hint = "only a CloudEvent can be published in binary mode";
         let at = table.given(about).unwrap_or_default();

@@ -85,6 +85,11 @@ impl Refusal {
         error.into_iter().for_each(|error| self.push(error));
     }
 
+    /// The same for those who have no pipeline that could read otherwise.
+    pub(super) fn without_hint(self) -> Self {
+        Self { tolerant_takes_it: false, ..self }
+    }
+
     /// Whether nothing is wrong.
     pub(super) fn is_empty(&self) -> bool {
         self.errors.is_empty()

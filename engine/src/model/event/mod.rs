@@ -190,6 +190,15 @@ impl Event {
         envelope::parse(body)
     }
 
+    /// The same, and else everything that is wrong with it at once.
+    pub fn from_structured_or_all(body: &Bytes) -> Result<Self, Refusal> {
+        Self::from_structured(body).map_err(|error| {
+            let headers = [binding::structured_header()];
+            let refusal = examine::examine(&headers, body, Reading::Strict, error.clone());
+            refusal.map_or_else(Refusal::without_hint, |_| Refusal::from(error))
+        })
+    }
+
     /// The event in the JSON event format: the bytes that came if nothing was changed.
     pub fn to_structured(&self) -> Bytes {
         self.structured.clone().unwrap_or_else(|| write::structured(self))

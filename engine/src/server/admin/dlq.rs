@@ -33,6 +33,17 @@ pub(super) struct Filter {
     /// With this reason.
     #[param(example = "exhausted")]
     reason: Option<String>,
+    /// About an event of this id.
+    event: Option<String>,
+    /// About an event of this source.
+    source: Option<String>,
+    /// About an event of this type.
+    #[serde(rename = "type")]
+    #[param(rename = "type")]
+    ty: Option<String>,
+    /// Of a pipeline as a whole, from a subject that this pattern takes.
+    #[param(example = "events.shop.>")]
+    subject: Option<String>,
     /// Stored at least this long ago, as in `2h`.
     #[param(example = "2h")]
     older_than: Option<String>,
@@ -87,6 +98,9 @@ pub(super) struct DeadLetter {
     /// The modules that have worked on it, the last one last; none where its task can't be read.
     modules: Option<Vec<String>>,
     event: Option<EventView>,
+    /// What was mended of the event when it was admitted; docs/your-publisher.md explains each.
+    #[schema(example = json!(["name_case"]))]
+    mends: Option<Vec<String>>,
     source: Option<SourceView>,
     /// Where it goes on: `source`, `step/<n>` or `deliver`.
     resume: Option<String>,
@@ -103,6 +117,9 @@ pub(super) struct EventView {
     source: String,
     #[serde(rename = "type")]
     kind: String,
+    /// Nobody has checked these texts: the message can't be read as an event, and this is what it says of itself. Empty where
+    /// it says nothing.
+    unverified: bool,
 }
 
 /// Where the event came from.
@@ -112,6 +129,8 @@ pub(super) struct EventView {
 pub(super) struct SourceView {
     stream: String,
     sequence: u64,
+    /// Kept for a pipeline as a whole alone.
+    subject: Option<String>,
 }
 
 /// A dead letter with headers and body.
@@ -157,6 +176,10 @@ impl Filter {
             pipeline: self.pipeline.clone(),
             subscription: self.subscription.clone(),
             reason: reason.transpose()?,
+            event: self.event.clone(),
+            source: self.source.clone(),
+            ty: self.ty.clone(),
+            subject: self.subject.clone(),
             sequences: Vec::new(),
         };
         Ok((selection, before.transpose()?))
