@@ -3,6 +3,7 @@
 use super::args::{Global, TraceArgs};
 use super::output::table;
 use super::{Failure, assemble, output};
+use crate::nats::standing::Standing;
 use crate::nats::trace::{self, EventView, Kind, Place, Traced, Wanted};
 use crate::nats::{Prefix, Registry};
 
@@ -26,15 +27,36 @@ pub(crate) async fn trace(global: &Global, args: TraceArgs) -> Result<(), Failur
 }
 
 fn nowhere(wanted: &Wanted, traced: &Traced) -> Failure {
-    let looked = traced.looked.iter().map(|(stream, from)| format!("{stream} from {from} on"));
-    let looked: Vec<String> =
-        ["waits, lanes and dead letters".to_owned()].into_iter().chain(looked).collect();
-    let since = humantime::format_duration(wanted.since);
+    let Traced { looked, missing, .. } = traced;
+    let places = looked.iter().map(|looked| format!("{} from {} on", looked.stream, looked.from));
+    let places: Vec<String> =
+        ["waits, lanes and dead letters".to_owned()].into_iter().chain(places).collect();
+    let (id, source) = (&wanted.id, wanted.source.as_ref());
+    let source = source.map(|source| format!(" and the source {source:?}")).unwrap_or_default();
+    let mut reasons = vec![
+        "it may not have been published, or under another id or source, or to a stream that no pipeline takes from"
+            .to_owned(),
+        "it may have left its stream: by age, by a limit, by hand, or out of a work queue once it was settled"
+            .to_owned(),
+    ];
+    if looked.iter().any(|looked| looked.from > looked.first) {
+        let since = humantime::format_duration(wanted.since);
+        reasons.push(format!("it may lie further back than {since}: --since looks there"));
+    }
+    for looked in looked.iter().filter(|looked| looked.unread > 0) {
+        reasons.push(format!(
+            "{} of the messages in {} can't be read as CloudEvents, so their ids are not known: \
+             `hookmill dlq list --reason not_cloudevent` has those that were dead-lettered",
+            looked.unread, looked.stream
+        ));
+    }
+    if !missing.is_empty() {
+        reasons.push(format!("not looked at, because there is no such stream: {}", missing.join(", ")));
+    }
     Failure::Failed(format!(
-        "no event with the id {:?} is in {}\n\
-         hint: it was never published, or delivered or filtered more than {since} ago; --since looks further back",
-        wanted.id,
-        looked.join(", ")
+        "no event with the id {id:?}{source} was found in {}\nhint: {}",
+        places.join(", "),
+        reasons.join("\nhint: ")
     ))
 }
 
@@ -55,12 +77,29 @@ fn text(places: &[Place]) -> String {
             &["WHERE", "LANE", "SINCE", "NEXT", "ATTEMPTS", "LAST ERROR", "MODULES"],
             &rows,
         ));
-        if lines.iter().all(|place| place.kind == Kind::Source && place.state.as_deref() == Some("settled")) {
-            text.push_str("nothing is left to do: for each subscription it was delivered or filtered\n");
+        if is_done(&lines, places) {
+            text.push_str(DONE);
         }
         text.push('\n');
     }
     text
+}
+
+/// What is said of an event of which nothing is left but its message.
+const DONE: &str = "nothing is left to do: each subscription that wanted it has delivered it or filtered it out, or has left a task \
+                    or a dead letter that is gone since\n";
+
+/// Whether these lines of one event are all settled, some pipeline has taken it, and nothing that was made of it is anywhere.
+fn is_done(lines: &[&Place], places: &[Place]) -> bool {
+    let state = |place: &Place, wanted: Standing| place.state.as_deref() == Some(wanted.as_str());
+    let is_over = |place: &&Place| {
+        let over = state(place, Standing::Settled) || state(place, Standing::BeforeStart);
+        place.kind == Kind::Source && over
+    };
+    let of_these = |place: &&Place| lines.iter().any(|line| line.origin == place.origin);
+    lines.iter().all(|line| is_over(line))
+        && lines.iter().any(|line| state(line, Standing::Settled))
+        && places.iter().filter(of_these).all(|place| is_over(&place))
 }
 
 fn row(place: &Place) -> Vec<String> {
@@ -71,35 +110,59 @@ fn row(place: &Place) -> Vec<String> {
         (None, _) => "-".to_owned(),
     };
     let (at, sequence) = (&place.stream, place.sequence);
-    let state = place.state.clone().unwrap_or_default();
-    let (place_name, next) = match place.kind {
-        Kind::Source => (format!("{at} {sequence}"), in_source(place.state.as_deref())),
-        Kind::Wait => (
-            format!("wait {sequence}"),
-            format!("at {}", or_dash(place.until.map(|until| until.to_string()))),
-        ),
-        Kind::Due => (format!("due {sequence}"), "now".to_owned()),
-        Kind::Lane if state == "active" => (format!("lane {sequence}"), "in its turn".to_owned()),
-        Kind::Lane => (format!("lane {sequence}"), format!("lane is {state}")),
-        Kind::DeadLetter => (format!("dead letter {sequence}"), format!("{state}; redrive or discard it")),
+    let name = match place.kind {
+        Kind::Source => format!("{at} {sequence}"),
+        Kind::Wait => format!("wait {sequence}"),
+        Kind::Due => format!("due {sequence}"),
+        Kind::Lane => format!("lane {sequence}"),
+        Kind::DeadLetter => format!("dead letter {sequence}"),
     };
     vec![
-        place_name,
+        name,
         lane,
         place.since.to_string(),
-        next,
+        next(place),
         or_dash(place.attempts.map(|attempts| attempts.to_string())),
         or_dash(place.last_error.clone()),
         if place.modules.is_empty() { "-".to_owned() } else { place.modules.join(" ") },
     ]
 }
 
-fn in_source(state: Option<&str>) -> String {
-    match state {
-        Some("pending") => "not taken yet",
-        Some("taken") => "taken, being worked on or just settled",
-        Some(_) => "settled",
-        None => "no pipeline takes it",
+/// What comes next, as far as it is known.
+fn next(place: &Place) -> String {
+    let state = place.state.as_deref();
+    match place.kind {
+        Kind::Source => in_source(state, place.why.as_deref()),
+        Kind::Wait => match place.until {
+            Some(until) => format!("due at {until}"),
+            None if state == Some("parked") => "when the rename of its pipeline is finished".to_owned(),
+            None => "not known: its schedule can't be read".to_owned(),
+        },
+        Kind::Due => "when an engine has room for it".to_owned(),
+        Kind::Lane => match state.unwrap_or_default() {
+            "active" => "in its turn, when an engine has room for it".to_owned(),
+            state => format!("lane is {state}"),
+        },
+        Kind::DeadLetter => match state {
+            Some(reason) => format!("{reason}; redrive or discard it"),
+            None => "dead for a reason that a newer version has coined; upgrade to see it in the list".to_owned(),
+        },
     }
-    .to_owned()
+}
+
+fn in_source(state: Option<&str>, why: Option<&str>) -> String {
+    let said = |wanted: Standing| state == Some(wanted.as_str());
+    if said(Standing::Pending) {
+        "will be taken in its turn".to_owned()
+    } else if said(Standing::Taken) {
+        "taken: being worked on, settled by now, or taken again soon".to_owned()
+    } else if said(Standing::Settled) {
+        "settled".to_owned()
+    } else if said(Standing::BeforeStart) {
+        "never taken: it was there before the pipeline began".to_owned()
+    } else if said(Standing::NotItsSubject) {
+        "taken by no pipeline of this stream: its subject is none of theirs, or was none at its turn".to_owned()
+    } else {
+        format!("not known: {}", why.unwrap_or("of a newer version"))
+    }
 }
