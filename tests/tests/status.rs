@@ -84,10 +84,7 @@ async fn a_lane_whose_subscription_is_gone_is_reported_by_the_file_in_force() {
     scene.folder.write("p.toml", webhook("new", &endpoint.url(), ""));
     scene.engine = hookmill_tests::Engine::run(&scene.server).arg(scene.folder.path()).start().await;
     let gone = status_of(&scene, "all").await.expect("something is in it");
-    assert_eq!(
-        (&gone["state"], &gone["why"]),
-        (&json!("orphaned"), &json!("no loaded pipeline file has it"))
-    );
+    assert_eq!((&gone["state"], &gone["why"]), (&json!("orphaned"), &json!("no file in force has it")));
     assert_eq!(gone["backlog"], 3);
     assert_eq!(status_of(&scene, "new").await.expect("it is known")["state"], "active");
 }

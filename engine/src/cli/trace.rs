@@ -14,7 +14,7 @@ pub(crate) async fn trace(global: &Global, args: TraceArgs) -> Result<(), Failur
     let wanted = Wanted { id: args.id, source: args.source, since: args.since };
     let traced = trace::trace(&nats, &registry, &wanted).await.map_err(|error| Failure::failed(&error))?;
     if traced.places.is_empty() {
-        return Err(nowhere(&wanted, &traced));
+        return Err(Failure::Failed(nowhere(&wanted, &traced)));
     }
     if global.json {
         for place in &traced.places {
@@ -26,7 +26,8 @@ pub(crate) async fn trace(global: &Global, args: TraceArgs) -> Result<(), Failur
     Ok(())
 }
 
-fn nowhere(wanted: &Wanted, traced: &Traced) -> Failure {
+/// What is said where nothing was found: where it was looked for, and all that may be the reason.
+fn nowhere(wanted: &Wanted, traced: &Traced) -> String {
     let Traced { looked, missing, .. } = traced;
     let places = looked.iter().map(|looked| format!("{} from {} on", looked.stream, looked.from));
     let places: Vec<String> =
@@ -53,11 +54,11 @@ fn nowhere(wanted: &Wanted, traced: &Traced) -> Failure {
     if !missing.is_empty() {
         reasons.push(format!("not looked at, because there is no such stream: {}", missing.join(", ")));
     }
-    Failure::Failed(format!(
+    format!(
         "no event with the id {id:?}{source} was found in {}\nhint: {}",
         places.join(", "),
         reasons.join("\nhint: ")
-    ))
+    )
 }
 
 /// The events of one id, one after the other, each with a line for every place.
@@ -145,7 +146,9 @@ fn next(place: &Place) -> String {
         },
         Kind::DeadLetter => match state {
             Some(reason) => format!("{reason}; redrive or discard it"),
-            None => "dead for a reason that a newer version has coined; upgrade to see it in the list".to_owned(),
+            None => {
+                "dead for a reason that a newer version has coined; upgrade to see it in the list".to_owned()
+            }
         },
     }
 }
@@ -161,8 +164,127 @@ fn in_source(state: Option<&str>, why: Option<&str>) -> String {
     } else if said(Standing::BeforeStart) {
         "never taken: it was there before the pipeline began".to_owned()
     } else if said(Standing::NotItsSubject) {
-        "taken by no pipeline of this stream: its subject is none of theirs, or was none at its turn".to_owned()
+        "taken by no pipeline of this stream: its subject is none of theirs, or was none at its turn"
+            .to_owned()
     } else {
         format!("not known: {}", why.unwrap_or("of a newer version"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::nats::trace::{Looked, Origin};
+
+    fn place(kind: Kind, state: Option<&str>, pipeline: Option<&str>) -> Place {
+        let event = EventView { id: "one".into(), source: "/s".into(), ty: "t".into() };
+        Place {
+            kind,
+            stream: "EVENTS".into(),
+            sequence: 7,
+            since: Timestamp::from_unix_nanos(0),
+            event,
+            origin: Origin { stream: "EVENTS".into(), sequence: 7 },
+            pipeline: pipeline.map(str::to_owned),
+            subscription: None,
+            state: state.map(str::to_owned),
+            why: None,
+            until: None,
+            attempts: None,
+            last_error: None,
+            status: None,
+            delivery_id: None,
+            resume: None,
+            modules: Vec::new(),
+        }
+    }
+
+    fn source(state: &str) -> Place {
+        place(Kind::Source, Some(state), Some("p"))
+    }
+
+    #[test]
+    fn what_comes_next_is_said_as_far_as_it_is_known() {
+        let unknown = Place { why: Some("nothing is kept".into()), ..source("unknown") };
+        let wait = place(Kind::Wait, None, None);
+        let at = Place { until: Some(Timestamp::from_unix_nanos(0)), ..wait.clone() };
+        let with = |kind, state| place(kind, state, Some("p"));
+        for (place, expected) in [
+            (source("pending"), "will be taken in its turn"),
+            (source("taken"), "taken: being worked on, settled by now, or taken again soon"),
+            (source("settled"), "settled"),
+            (source("before_start"), "never taken: it was there before the pipeline began"),
+            (
+                source("not_its_subject"),
+                "taken by no pipeline of this stream: its subject is none of theirs, or was none at its turn",
+            ),
+            (unknown, "not known: nothing is kept"),
+            (at, "due at 1970-01-01T00:00:00Z"),
+            (with(Kind::Wait, Some("parked")), "when the rename of its pipeline is finished"),
+            (wait, "not known: its schedule can't be read"),
+            (with(Kind::Due, None), "when an engine has room for it"),
+            (with(Kind::Lane, Some("active")), "in its turn, when an engine has room for it"),
+            (with(Kind::Lane, Some("paused: by hand")), "lane is paused: by hand"),
+            (with(Kind::DeadLetter, Some("schema")), "schema; redrive or discard it"),
+            (
+                with(Kind::DeadLetter, None),
+                "dead for a reason that a newer version has coined; upgrade to see it in the list",
+            ),
+        ] {
+            assert_eq!(next(&place), expected, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_only_where_all_is_settled_and_nothing_was_made_of_it() {
+        let elsewhere = Place {
+            event: EventView { id: "made of one".into(), source: "/s".into(), ty: "t".into() },
+            ..place(Kind::Wait, None, Some("p"))
+        };
+        let of_another =
+            Place { origin: Origin { stream: "EVENTS".into(), sequence: 8 }, ..elsewhere.clone() };
+        for (places, done) in [
+            (vec![source("settled")], true),
+            (vec![source("settled"), source("settled")], true),
+            (vec![source("settled"), source("before_start")], true),
+            (vec![source("before_start")], false),
+            (vec![place(Kind::Source, Some("not_its_subject"), None)], false),
+            (vec![source("settled"), source("taken")], false),
+            (vec![source("settled"), source("pending")], false),
+            (vec![source("settled"), source("unknown")], false),
+            (vec![source("settled"), place(Kind::DeadLetter, Some("schema"), Some("p"))], false),
+            (vec![source("settled"), elsewhere], false),
+            (vec![source("settled"), of_another], true),
+        ] {
+            assert_eq!(text(&places).contains("nothing is left to do"), done, "{places:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_found_each_possible_reason_is_named() {
+        let wanted = Wanted { id: "one".into(), source: None, since: Duration::from_hours(1) };
+        let looked = |from, unread| Looked { stream: "EVENTS".into(), first: 5, from, unread };
+        let traced = |looked: Vec<Looked>, missing: &[&str]| Traced {
+            places: Vec::new(),
+            looked,
+            missing: missing.iter().map(|stream| (*stream).to_owned()).collect(),
+        };
+        let usual = "no event with the id \"one\" was found in waits, lanes and dead letters, EVENTS from 5 on\n\
+            hint: it may not have been published, or under another id or source, or to a stream that no pipeline takes from\n\
+            hint: it may have left its stream: by age, by a limit, by hand, or out of a work queue once it was settled";
+        assert_eq!(nowhere(&wanted, &traced(vec![looked(5, 0)], &[])), usual);
+        let more =
+            nowhere(&Wanted { source: Some("/s".into()), ..wanted }, &traced(vec![looked(9, 2)], &["GONE"]));
+        for part in [
+            "no event with the id \"one\" and the source \"/s\" was found in waits, lanes and dead letters, EVENTS from 9 on\n",
+            "\nhint: it may lie further back than 1h: --since looks there\n",
+            "\nhint: 2 of the messages in EVENTS can't be read as CloudEvents",
+            "\nhint: not looked at, because there is no such stream: GONE",
+        ] {
+            assert!(more.contains(part), "{part:?} in {more}");
+        }
     }
 }

@@ -238,7 +238,8 @@ impl Registry {
     /// The records of all pipelines that have one which can be read.
     pub async fn histories(&self, nats: &Nats) -> Result<BTreeMap<String, History>, RegistryError> {
         let records: BTreeMap<String, serde_json::Value> = self.all(nats, "history.").await?;
-        let parsed = records.into_iter().map(|(name, record)| Some((name, serde_json::from_value(record).ok()?)));
+        let parsed =
+            records.into_iter().map(|(name, record)| Some((name, serde_json::from_value(record).ok()?)));
         Ok(parsed.flatten().collect())
     }
 
@@ -274,4 +275,210 @@ fn is_to_be_tried(error: &RegistryError) -> bool {
 
 fn key(pipeline: &Name) -> String {
     format!("history.{pipeline}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nats::streams::Retention;
+
+    fn stream(created: &str) -> SourceStream {
+        SourceStream {
+            name: "S".into(),
+            created: created.into(),
+            last_sequence: 100,
+            first_sequence: 1,
+            retention: Retention::Limits,
+            max_age: None,
+            discards_old: false,
+            forces_inactive_threshold: false,
+            replicas: 1,
+        }
+    }
+
+    fn list(subjects: &str) -> Vec<String> {
+        subjects.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn consumer(delivered: u64, subjects: &str) -> Consumer {
+        Consumer { delivered, filters: list(subjects), ..Consumer::default() }
+    }
+
+    /// Began at 10 with `a`.
+    fn begun() -> History {
+        History::begun(&stream("now"), None, None, 10, &list("a"))
+    }
+
+    #[track_caller]
+    fn says(history: &History, cases: &[(u64, &str, Passed)]) {
+        for (sequence, subject, passed) in cases {
+            assert_eq!(history.judge(*sequence, subject), *passed, "{subject} at {sequence} of {history:?}");
+        }
+    }
+
+    use Passed::{AtAChange, BeforeStart, NotKept, OtherSubject, Taken};
+
+    #[test]
+    fn what_was_there_before_the_beginning_was_never_taken() {
+        says(
+            &begun(),
+            &[(9, "a", BeforeStart), (9, "b", OtherSubject), (10, "a", Taken), (10, "b", OtherSubject)],
+        );
+        let all = History::begun(&stream("now"), None, None, 10, &[]);
+        says(&all, &[(9, "b", BeforeStart), (10, "b", Taken)]);
+    }
+
+    #[test]
+    fn a_pipeline_that_may_have_been_there_before_has_no_beginning() {
+        let floor = |stream: &str, created: &str| Floor {
+            stream: stream.into(),
+            created: created.into(),
+            sequence: 3,
+        };
+        let first = |kept: Option<&History>, floor: Option<Floor>| {
+            History::begun(&stream("now"), kept, floor.as_ref(), 10, &list("a")).first
+        };
+        assert_eq!(first(None, Some(floor("S", "before"))), Some(10), "the stream was made anew");
+        assert_eq!(first(None, Some(floor("T", "now"))), None);
+        assert_eq!(first(Some(&begun()), None), None, "its floor was lost, its record was not");
+        let elsewhere = History { stream: "T".into(), ..begun() };
+        assert_eq!(first(Some(&elsewhere), None), None);
+        let history = History::begun(&stream("now"), Some(&elsewhere), None, 10, &list("a"));
+        says(&history, &[(9, "a", NotKept), (10, "a", Taken), (10, "b", OtherSubject)]);
+    }
+
+    #[test]
+    fn a_change_counts_from_where_the_server_has_made_it() {
+        let noted = begun().to_be_changed(&consumer(20, "a"), &list("a b"));
+        // Nobody knows yet whether it was made.
+        says(
+            &noted,
+            &[(20, "b", OtherSubject), (21, "a", Taken), (21, "b", AtAChange), (999, "b", AtAChange)],
+        );
+        let widened = noted.seen(&consumer(25, "a b"));
+        says(
+            &widened,
+            &[
+                (20, "a", Taken),
+                (20, "b", OtherSubject),
+                (21, "a", Taken),
+                (25, "b", AtAChange),
+                (25, "c", OtherSubject),
+                (26, "b", Taken),
+            ],
+        );
+        let narrowed = widened.to_be_changed(&consumer(30, "b a"), &list("b")).seen(&consumer(30, "b"));
+        says(
+            &narrowed,
+            &[(30, "a", Taken), (31, "a", OtherSubject), (31, "b", Taken), (20, "b", OtherSubject)],
+        );
+        assert_eq!(narrowed.clone().to_be_changed(&consumer(40, "b"), &list("b")), narrowed);
+    }
+
+    #[test]
+    fn a_change_that_was_noted_and_never_made_leaves_only_its_time_open() {
+        let noted = begun().to_be_changed(&consumer(20, "a"), &list("b"));
+        let given_up = noted.to_be_changed(&consumer(25, "a"), &list("a"));
+        says(&given_up, &[(20, "a", Taken), (22, "a", AtAChange), (26, "a", Taken), (26, "b", OtherSubject)]);
+    }
+
+    #[test]
+    fn what_somebody_else_has_changed_is_unknown_since_the_last_change_that_was_noted() {
+        let widened = begun().to_be_changed(&consumer(20, "a"), &list("a b")).seen(&consumer(20, "a b"));
+        let surprised = widened.seen(&consumer(40, "c"));
+        says(
+            &surprised,
+            &[
+                (20, "a", Taken),
+                (20, "b", OtherSubject),
+                (21, "a", NotKept),
+                (40, "c", NotKept),
+                (41, "c", Taken),
+                (41, "a", OtherSubject),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_server_that_has_forgotten_how_far_it_was_looks_again_by_todays_subjects() {
+        let widened = begun().to_be_changed(&consumer(20, "a"), &list("a b")).seen(&consumer(20, "a b"));
+        let back = widened.seen(&consumer(14, "a b"));
+        says(&back, &[(14, "b", OtherSubject), (15, "b", AtAChange), (15, "a", Taken), (21, "b", Taken)]);
+        assert_eq!(begun().seen(&consumer(4, "a")).first, Some(5));
+    }
+
+    #[test]
+    fn a_lost_durable_that_is_made_again_behind_its_floor_has_begun_where_it_began() {
+        let again = begun().made_again(15, 30, &list("a"));
+        assert_eq!(again, begun());
+        let with_others = begun().made_again(15, 30, &list("b"));
+        says(
+            &with_others,
+            &[
+                (9, "a", BeforeStart),
+                (15, "a", Taken),
+                (16, "a", AtAChange),
+                (30, "b", AtAChange),
+                (31, "b", Taken),
+                (31, "a", OtherSubject),
+            ],
+        );
+        // One that was noted and not made is not open any more either.
+        let noted = begun().to_be_changed(&consumer(20, "a"), &list("b")).made_again(15, 30, &list("c"));
+        says(
+            &noted,
+            &[(31, "a", OtherSubject), (31, "b", OtherSubject), (31, "c", Taken), (25, "c", AtAChange)],
+        );
+    }
+
+    #[test]
+    fn nothing_is_known_of_the_time_before_the_first_record() {
+        let history = History::from_now(&stream("now"), 0, 21, &list("a"));
+        says(&history, &[(1, "a", NotKept), (20, "b", NotKept), (21, "a", Taken), (21, "b", OtherSubject)]);
+        let changed = history.to_be_changed(&consumer(20, "a"), &list("b")).seen(&consumer(20, "b"));
+        says(&changed, &[(20, "b", NotKept), (21, "b", Taken), (21, "a", OtherSubject)]);
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound_and_what_is_older_is_unknown() {
+        let mut history = begun();
+        for change in 1..=100_u64 {
+            let (delivered, subject) = (change * 10 + 10, format!("s{change}"));
+            let before = history.spans.last().and_then(|span| span.subjects.clone()).unwrap_or_default();
+            let there = Consumer { delivered, filters: before, ..Consumer::default() };
+            history = history.to_be_changed(&there, std::slice::from_ref(&subject));
+            history = history.seen(&Consumer { filters: vec![subject], ..there });
+        }
+        assert_eq!(history.spans.len(), CHANGES_MAX + 1);
+        says(
+            &history,
+            &[
+                (9, "a", BeforeStart),
+                (20, "a", NotKept),
+                (380, "s36", NotKept),
+                (381, "s37", Taken),
+                (1011, "s100", Taken),
+                (1011, "s99", OtherSubject),
+            ],
+        );
+        let long: Vec<String> = (0..300).map(|number| format!("{number:0200}")).collect();
+        let large = (0..10).fold(begun(), |history, number| {
+            let there = Consumer { delivered: 50, filters: list("a"), ..Consumer::default() };
+            history.to_be_changed(&there, &[long.clone(), vec![number.to_string()]].concat())
+        });
+        assert!(serde_json::to_vec(&large).unwrap().len() <= BYTES_MAX);
+        let too_large = vec![long.concat(), long.concat()];
+        let nothing = History::from_now(&stream("now"), 0, 1, &too_large);
+        says(&nothing, &[(5, "a", NotKept)]);
+        assert!(serde_json::to_vec(&nothing).unwrap().len() <= BYTES_MAX);
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let text =
+            r#"{"stream":"S","created":"now","first":10,"spans":[{"after":9,"from":10,"subjects":["a"]}]}"#;
+        assert_eq!(serde_json::to_string(&begun()).unwrap(), text);
+        assert_eq!(serde_json::from_str::<History>(text).unwrap(), begun());
+        assert!(begun().is_of(&stream("now")) && !begun().is_of(&stream("later")));
+    }
 }

@@ -99,11 +99,7 @@ impl Known {
     }
 
     /// A lane's state and why, by its record.
-    pub fn state(
-        &self,
-        lane: &(String, String),
-        record: Option<&LaneRecord>,
-    ) -> (&'static str, String) {
+    pub fn state(&self, lane: &(String, String), record: Option<&LaneRecord>) -> (&'static str, String) {
         match record {
             _ if self.idle.contains(&lane.0) => {
                 (ORPHANED, "no engine that shows a sign of life runs its pipeline".to_owned())

@@ -212,7 +212,10 @@ impl Registry {
         Bucket::new(&self.nats, &self.nats.prefix().registry())
     }
 
-    pub(super) async fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, RegistryError> {
+    pub(super) async fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, RegistryError> {
         let entry = self.bucket().get(key).await.map_err(RegistryError::Asked)?;
         entry.map(|entry| serde_json::from_slice(&entry.body).map_err(read)).transpose()
     }

@@ -19,8 +19,8 @@ use super::registry::RegistryError;
 use super::streams::StreamsError;
 use super::{ApiError, Nats, Registry, Stored, tasks};
 use crate::model::{EventRef, SourceRef, Timestamp};
-use sources::Source;
 pub use sources::Looked;
+use sources::Source;
 use stored::StoredPlaces;
 
 /// Why an event can't be looked for.

@@ -77,8 +77,7 @@ impl Durable<'_> {
     async fn note_made_again(&self, start: StartAt) -> Result<(), SourceError> {
         let Self { stream, settings, .. } = self;
         let last = self.nats.last_sequence(&stream.name).await;
-        let last =
-            last.map_err(|source| SourceError::Stream { pipeline: self.pipeline.clone(), source })?;
+        let last = last.map_err(|source| SourceError::Stream { pipeline: self.pipeline.clone(), source })?;
         let after = match start {
             StartAt::Sequence(sequence) => sequence.saturating_sub(1),
             StartAt::First | StartAt::New | StartAt::Time(_) => 0,

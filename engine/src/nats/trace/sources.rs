@@ -152,7 +152,8 @@ impl Source {
             let stands = |taker| standing(*sequence, &stored.subject, taker);
             let standings = self.takers.iter().map(|(pipeline, taker)| (pipeline, stands(taker)));
             let before = places.len();
-            for (pipeline, standing) in standings.filter(|(_, standing)| *standing != Standing::NotItsSubject) {
+            for (pipeline, standing) in standings.filter(|(_, standing)| *standing != Standing::NotItsSubject)
+            {
                 places.push(Place { pipeline: Some(pipeline.to_string()), ..in_state(&place, standing) });
             }
             if places.len() == before {

@@ -158,7 +158,8 @@ pub(super) async fn trace(
     let traced = trace::trace(&admin.nats, &admin.registry, &wanted).await;
     let traced = traced.map_err(|error| Problem::storage(&error))?;
     let looked = traced.looked.into_iter();
-    let looked = looked.map(|trace::Looked { stream, first, from, unread }| Looked { stream, first, from, unread });
+    let looked =
+        looked.map(|trace::Looked { stream, first, from, unread }| Looked { stream, first, from, unread });
     let (places, missing) = (traced.places.into_iter().map(Place::from).collect(), traced.missing);
     Ok(Json(Trace { places, looked: looked.collect(), missing }))
 }
