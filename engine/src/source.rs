@@ -2,17 +2,20 @@
 //!
 //! It never pulls and never acknowledges: the worker does.
 
+mod durable;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::event::Reading;
 use crate::model::{Name, Timestamp};
-use crate::nats::consumers::{Consumer, StartAt};
-use crate::nats::owner::{self, Claim, NotOurs};
+use crate::nats::consumers::StartAt;
+use crate::nats::owner::NotOurs;
 use crate::nats::registry::{Floor, RegistryError};
 use crate::nats::streams::{Retention, SourceStream, StreamsError};
 use crate::nats::unreadable::Unreadable;
-use crate::nats::{ApiError, CONSUMER_EXISTS, Delivered, Nats, Registry};
+use crate::nats::{ApiError, Delivered, Nats, Registry};
+use durable::Durable;
 
 /// Where a pipeline starts in its stream when nothing is known of an earlier run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -228,63 +231,10 @@ async fn ensure(
         return Err(SourceError::ForcedInactivity { pipeline: pipeline.clone(), stream: name });
     }
     let consumer = nats.prefix().source_consumer(pipeline);
-    let owner = nats.owner_of(pipeline);
-    let failed = |verb: &'static str| {
-        let (pipeline, stream, consumer) = (pipeline.clone(), name.clone(), consumer.clone());
-        move |source| SourceError::Consumer { pipeline, stream, consumer, verb, source }
-    };
-    let unkept = |source| SourceError::Floor { pipeline: pipeline.clone(), source };
-    let filters = settings.subjects.clone();
-    let place = Place {
-        stream: settings.stream.clone(),
-        consumer: consumer.clone(),
-        created: stream.created.clone(),
-    };
-    let floor = registry.floor(pipeline).await.map_err(unkept)?;
-    let find = async || {
-        let there = nats.consumer(&name, &consumer).await.map_err(failed("read"))?;
-        there.map(|there| own(nats, pipeline, &stream, floor.as_ref(), there)).transpose()
-    };
-    let mut there = find().await?;
-    if there.is_none() {
-        let start = start_at(settings, &stream, floor.as_ref());
-        if floor.is_some() {
-            tracing::warn!(%pipeline, stream = name, ?start, "source consumer is gone, making it again");
-        }
-        match nats.make_source_consumer(&name, &consumer, &owner, filters.clone(), start).await {
-            Ok(made) => {
-                registry.put_floor(pipeline, &place.floor(made.floor)).await.map_err(unkept)?;
-                return Ok((place, stream));
-            }
-            // Made meanwhile: by an engine with another file of this pipeline, or by somebody who means another one.
-            Err(error) if error.code() == Some(CONSUMER_EXISTS) => there = find().await?,
-            Err(error) => return Err(failed("made")(error)),
-        }
-    }
-    if let (Some(there), Filters::Update) = (there, subjects) {
-        let updated = nats.update_source_consumer(&name, &consumer, &owner, filters, &there).await;
-        let state = updated.map_err(failed("updated"))?;
-        registry.put_floor(pipeline, &place.floor(state.floor)).await.map_err(unkept)?;
-    }
+    let place = Place { stream: settings.stream.clone(), consumer, created: stream.created.clone() };
+    let durable = Durable { nats, registry, pipeline, settings, stream: &stream, place: &place };
+    durable.ensure(subjects).await?;
     Ok((place, stream))
-}
-
-/// The consumer that has the name of a pipeline's durable, if it is that.
-fn own(
-    nats: &Nats,
-    pipeline: &Name,
-    stream: &SourceStream,
-    floor: Option<&Floor>,
-    there: Consumer,
-) -> Result<Consumer, SourceError> {
-    match owner::claim(&there, &nats.owner_of(pipeline), owner::is_in(floor, stream)) {
-        Claim::Ours | Claim::ToBeWritten => Ok(there),
-        Claim::Foreign(owner) => {
-            let (consumer, stream) = (nats.prefix().source_consumer(pipeline), stream.name.clone());
-            let source = NotOurs { consumer, stream, owner };
-            Err(SourceError::NotOurs { pipeline: pipeline.clone(), source })
-        }
-    }
 }
 
 /// The place of a pipeline whose consumer is there already.

@@ -84,12 +84,27 @@ async fn a_lane_whose_subscription_is_gone_is_reported_by_the_file_in_force() {
     scene.folder.write("p.toml", webhook("new", &endpoint.url(), ""));
     scene.engine = hookmill_tests::Engine::run(&scene.server).arg(scene.folder.path()).start().await;
     let gone = status_of(&scene, "all").await.expect("something is in it");
-    assert_eq!(
-        (&gone["state"], &gone["why"]),
-        (&json!("orphaned"), &json!("no loaded pipeline file has it"))
-    );
+    assert_eq!((&gone["state"], &gone["why"]), (&json!("orphaned"), &json!("no file in force has it")));
     assert_eq!(gone["backlog"], 3);
     assert_eq!(status_of(&scene, "new").await.expect("it is known")["state"], "active");
+}
+
+/// That it is active says of a lane that nothing stops it, not that somebody works on it.
+#[tokio::test]
+async fn status_says_no_more_of_engines_and_lanes_than_what_is_noted() {
+    let endpoint = Endpoint::start(behaviour::always(200)).await;
+    let mut scene = Scene::start(&webhook("all", &endpoint.url(), "")).await;
+    let text = async |scene: &Scene| hookmill(&["status", "--nats", &scene.server.url()]).await.stdout;
+    let empty = "\n1 lane is empty, and nothing is noted that stops it\n";
+    let runs = text(&scene).await;
+    assert!(runs.starts_with("PIPELINE") && runs.ends_with(empty), "{runs}");
+    scene.engine.terminate().await;
+    assert_eq!(text(&scene).await, format!("no engine shows a sign of life\n{empty}"));
+    // One that is killed is shown for a while, with the time of its last sign.
+    scene.engine = hookmill_tests::Engine::run(&scene.server).arg(scene.folder.path()).start().await;
+    scene.engine.kill().await;
+    let killed = text(&scene).await;
+    assert!(killed.contains("RENEWED") && killed.contains(" s ago"), "{killed}");
 }
 
 /// Bytes that `hookmill status` sends to the server about a pipeline with so many subscriptions, each of them paused.

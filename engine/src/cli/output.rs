@@ -8,7 +8,7 @@ pub(crate) use crate::telemetry::output::{
 };
 
 /// A text for one line of a terminal: what would move its cursor, or turn the text around, is escaped.
-fn plain(cell: &str) -> Cow<'_, str> {
+pub(crate) fn plain(cell: &str) -> Cow<'_, str> {
     let moves = |c: char| {
         c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,4 +1,4 @@
-//! `hookmill status`: which engines run, which modules they use, where they take from, and how each lane stands.
+//! `hookmill status`: which engines show a sign of life, which modules they use, where they take from, and how each lane stands.
 
 use serde_json::{Value, json};
 
@@ -86,8 +86,8 @@ fn lanes_text(lanes: &[LaneView]) -> String {
     };
     let mut text = match idle.len() {
         0 => String::new(),
-        1 => "\n1 lane is active and empty\n".to_owned(),
-        count => format!("\n{count} lanes are active and empty\n"),
+        1 => "\n1 lane is empty, and nothing is noted that stops it\n".to_owned(),
+        count => format!("\n{count} lanes are empty, and nothing is noted that stops them\n"),
     };
     if !busy.is_empty() {
         let lines: Vec<Vec<String>> = busy.iter().map(line).collect();
@@ -115,7 +115,7 @@ fn use_json(one: &Use) -> Value {
 
 fn text(engines: &[Alive], uses: &[Use]) -> String {
     if engines.is_empty() {
-        return "no engine runs\n".to_owned();
+        return "no engine shows a sign of life\n".to_owned();
     }
     let engine = |alive: &Alive| {
         let renewed = format!("{} s ago", alive.age.as_secs());
@@ -179,12 +179,12 @@ LANE        STATE   BACKLOG  WAITING  OLDEST                NEXT PROBE          
 orders/erp  open    3        0        2026-11-24T03:00:00Z  2026-11-24T03:01:00Z  no connection  the endpoint answered 503
 orders/b    paused  0        0        -                     -                     -
 
-1 lane is active and empty
+1 lane is empty, and nothing is noted that stops it
 ";
         assert_eq!(lanes_text(&[open.clone(), lane("a", "active", 0), lane("b", "paused", 0)]), expected);
         assert_eq!(
             lanes_text(&[lane("a", "active", 0), lane("b", "active", 0)]),
-            "\n2 lanes are active and empty\n"
+            "\n2 lanes are empty, and nothing is noted that stops them\n"
         );
         assert_eq!(lanes_text(&[]), "");
         let json = lane_json(&open);
@@ -249,7 +249,7 @@ orders/warehouse  0     redact@1    1.4.2    e3b0c44298fc  0123456789abcdef  red
 orders/warehouse  1     ./own.wasm  -        e3b0c44298fc  0123456789abcdef
 ";
         assert_eq!(text(std::slice::from_ref(&alive), &[one.clone(), file]), expected);
-        assert_eq!(text(&[], &[]), "no engine runs\n");
+        assert_eq!(text(&[], &[]), "no engine shows a sign of life\n");
         let json = use_json(&one);
         assert_eq!((&json["kind"], &json["version"]), (&json!("module"), &json!("1.4.2")));
         assert_eq!(engine_json(&alive)["renewed_seconds_ago"], 2);

@@ -17,6 +17,9 @@ const OLDEST_MAX: usize = 256;
 /// Of these, at the same time.
 const LOOKS: usize = 16;
 
+/// The state of a lane that nobody works on.
+const ORPHANED: &str = "orphaned";
+
 /// Why lanes can't be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum LanesError {
@@ -54,9 +57,33 @@ pub struct LaneView {
     pub next_probe: Option<String>,
 }
 
+/// Whose files say which lanes there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Files {
+    /// Those that engines have put into force.
+    #[default]
+    InForce,
+    /// Those of the engine that is asked.
+    OfThisEngine,
+    /// Those that were named to the command.
+    Named,
+}
+
+impl Files {
+    const fn lacks(self) -> &'static str {
+        match self {
+            Self::InForce => "no file in force has it",
+            Self::OfThisEngine => "the files of this engine don't have it",
+            Self::Named => "the files that were looked at don't have it",
+        }
+    }
+}
+
 /// The lanes that somebody knows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Known {
+    /// Whose files say so.
+    pub files: Files,
     /// Pipeline, and subscription or `_`.
     pub lanes: BTreeSet<(String, String)>,
     /// Pipelines of which it is not told what subscriptions they have.
@@ -69,6 +96,18 @@ pub struct Known {
 impl Known {
     fn has(&self, lane: &(String, String)) -> bool {
         self.lanes.contains(lane) || self.untold.contains(&lane.0)
+    }
+
+    /// A lane's state and why, by its record.
+    pub fn state(&self, lane: &(String, String), record: Option<&LaneRecord>) -> (&'static str, String) {
+        match record {
+            _ if self.idle.contains(&lane.0) => {
+                (ORPHANED, "no engine that shows a sign of life runs its pipeline".to_owned())
+            }
+            _ if !self.has(lane) => (ORPHANED, self.files.lacks().to_owned()),
+            None => (LaneMode::Active.as_str(), String::new()),
+            Some(record) => (record.state.as_str(), record.why.clone()),
+        }
     }
 
     /// By the files that engines have put into force. A file stays in force while nothing runs at all: engines may be down for
@@ -101,16 +140,11 @@ pub async fn view(nats: &Nats, registry: &Registry, known: &Known) -> Result<Vec
     let view = |(lane, Counts { backlog, waiting }): (Lane, Counts)| {
         let record = records.remove(&lane);
         let (mut last_error, mut next_probe) = (None, None);
-        let (state, why) = match record {
-            _ if known.idle.contains(&lane.0) => ("orphaned", "no engine runs its pipeline".to_owned()),
-            _ if !known.has(&lane) => ("orphaned", "no loaded pipeline file has it".to_owned()),
-            None => ("active", String::new()),
-            Some(record) => {
-                last_error = record.last_error;
-                next_probe = record.next_probe.filter(|_| record.state == LaneMode::Open);
-                (record.state.as_str(), record.why)
-            }
-        };
+        let (state, why) = known.state(&lane, record.as_ref());
+        if let Some(record) = record.filter(|_| state != ORPHANED) {
+            last_error = record.last_error;
+            next_probe = record.next_probe.filter(|_| record.state == LaneMode::Open);
+        }
         let (oldest, met) = oldest.remove(&lane).unzip();
         let (pipeline, subscription) = lane;
         LaneView {

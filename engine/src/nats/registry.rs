@@ -1,19 +1,18 @@
-//! Records in the key-value bucket: source floors, lane states, suspects.
+//! Records in the key-value bucket: source floors, lane states, signs of life.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::bucket::Bucket;
+use super::history::History;
 use super::{ApiError, Nats, StoreError};
 use crate::model::event::Reading;
-use crate::model::{Name, SourceRef, Timestamp};
+use crate::model::{Name, Timestamp};
 
 /// Longest wait for records that are read all at once.
 const READ_ALL_MAX: Duration = Duration::from_secs(30);
@@ -57,6 +56,9 @@ pub struct Renaming {
     /// Where its new name goes on in the source; none: not found out yet, or it has never taken from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// Its way through the source so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 /// An engine's sign of life for one pipeline.
@@ -187,11 +189,11 @@ impl RegistryError {
     }
 }
 
-fn read(source: impl Into<async_nats::Error>) -> RegistryError {
+pub(super) fn read(source: impl Into<async_nats::Error>) -> RegistryError {
     RegistryError::Client { verb: "read", source: source.into() }
 }
 
-fn written(source: impl Into<async_nats::Error>) -> RegistryError {
+pub(super) fn written(source: impl Into<async_nats::Error>) -> RegistryError {
     RegistryError::Client { verb: "written", source: source.into() }
 }
 
@@ -210,18 +212,25 @@ impl Registry {
         Ok(Self { nats: nats.clone(), store })
     }
 
-    fn bucket(&self) -> Bucket {
+    pub(super) fn bucket(&self) -> Bucket {
         Bucket::new(&self.nats, &self.nats.prefix().registry())
     }
 
-    async fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, RegistryError> {
+    pub(super) async fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, RegistryError> {
         let entry = self.bucket().get(key).await.map_err(RegistryError::Asked)?;
         entry.map(|entry| serde_json::from_slice(&entry.body).map_err(read)).transpose()
     }
 
-    async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), RegistryError> {
+    pub(super) async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), RegistryError> {
         let bytes = Bytes::from(serde_json::to_vec(value).map_err(written)?);
         self.bucket().put(key, bytes).await.map(|_| ()).map_err(RegistryError::Stored)
+    }
+
+    pub(super) async fn clear(&self, key: String) -> Result<(), RegistryError> {
+        self.store.purge(key).await.map_err(written)
     }
 
     /// The floor of a pipeline, if one is kept.
@@ -236,7 +245,7 @@ impl Registry {
 
     /// Forgets a floor.
     pub async fn clear_floor(&self, pipeline: &Name) -> Result<(), RegistryError> {
-        self.store.purge(format!("floor.{pipeline}")).await.map_err(written)
+        self.clear(format!("floor.{pipeline}")).await
     }
 
     /// The rename that a pipeline is part of, under its old or its new name. No engine may run it until that is finished.
@@ -254,12 +263,12 @@ impl Registry {
 
     /// Removes that note under one of the names.
     pub async fn clear_renaming(&self, name: &Name) -> Result<(), RegistryError> {
-        self.store.purge(format!("rename.{name}")).await.map_err(written)
+        self.clear(format!("rename.{name}")).await
     }
 
     /// Forgets which file is in force.
     pub async fn clear_revision(&self, pipeline: &Name) -> Result<(), RegistryError> {
-        self.store.purge(format!("revision.{pipeline}")).await.map_err(written)
+        self.clear(format!("revision.{pipeline}")).await
     }
 
     /// Puts a pipeline's file into force: the last writer is.
@@ -332,7 +341,7 @@ impl Registry {
 
     /// The records of all keys that begin with `start`, by what follows, through one consumer: asking for each key takes a
     /// question a key.
-    async fn all<T: for<'de> Deserialize<'de>>(
+    pub(super) async fn all<T: for<'de> Deserialize<'de>>(
         &self,
         nats: &Nats,
         start: &str,
@@ -446,7 +455,7 @@ impl Registry {
 
     /// Removes the record of a lane: it is active.
     pub async fn clear_lane(&self, pipeline: &str, subscription: &str) -> Result<(), RegistryError> {
-        self.store.purge(format!("lane.{pipeline}.{subscription}")).await.map_err(written)
+        self.clear(format!("lane.{pipeline}.{subscription}")).await
     }
 
     /// All lane records there are, then every change.
@@ -469,32 +478,4 @@ impl Registry {
         let watch = self.store.watch("module.>").await.map_err(read)?;
         Ok(watch.take_while(|entry| std::future::ready(entry.is_ok())).map(|_| ()))
     }
-
-    /// How often this message was started as a suspect.
-    pub async fn suspect_starts(&self, message: &SourceRef) -> Result<u32, RegistryError> {
-        Ok(self.get(&suspect_key(message)).await?.unwrap_or(0))
-    }
-
-    /// Notes that it is being started for the `starts`th time.
-    pub async fn put_suspect_starts(&self, message: &SourceRef, starts: u32) -> Result<(), RegistryError> {
-        self.put(&suspect_key(message), &starts).await
-    }
-
-    /// Forgets a suspect that was settled.
-    pub async fn clear_suspect(&self, message: &SourceRef) -> Result<(), RegistryError> {
-        self.store.purge(suspect_key(message)).await.map_err(written)
-    }
-}
-
-fn suspect_key(message: &SourceRef) -> String {
-    let mut hash = Sha256::new();
-    hash.update(message.stream.as_bytes());
-    hash.update([0]);
-    hash.update(message.sequence.to_be_bytes());
-    hash.update(message.time.unix_nanos().to_be_bytes());
-    let mut key = String::from("suspect.");
-    for byte in &hash.finalize()[..16] {
-        let _ = write!(key, "{byte:02x}");
-    }
-    key
 }

@@ -150,7 +150,10 @@ async fn an_event_is_traced_as_the_command_traces_it() {
     assert_eq!(traced["places"], json!(command));
     let kinds: Vec<&Value> = command.iter().map(|place| &place["kind"]).collect();
     assert_eq!(kinds, ["source", "dead_letter"]);
-    assert_eq!(traced["looked"], json!([{ "stream": "HOOKMILL_EVENTS", "from": 1 }]));
+    assert_eq!(
+        traced["looked"],
+        json!([{ "stream": "HOOKMILL_EVENTS", "first": 1, "from": 1, "unread": 0 }])
+    );
     let other = site.get(&format!("/v1/trace/{id}?source=%2Fother&since=7d")).await.good(200);
     assert_eq!(other["places"], json!([]));
     for bad in ["since=soon", "sources=x"] {

@@ -81,7 +81,7 @@ async fn what_belongs_to_a_subscription_that_nobody_runs_is_orphaned_until_someb
     let with = orders(&mill.endpoint, "", "");
     mill.folder.write("orders.toml", with.replace("name = \"hook\"", "name = \"other\""));
     let expected = json!({ "pipeline": "orders", "subscription": "hook", "state": "orphaned",
-        "why": "no loaded pipeline file has it", "backlog": 5, "waiting": 0, "last_error": null, "next_probe": null });
+        "why": "the files that were looked at don't have it", "backlog": 5, "waiting": 0, "last_error": null, "next_probe": null });
     assert_eq!(timeless(&mill, "hook").await, expected);
     assert_eq!(lane(&mill, "other").await["state"], "active");
     let engine = mill.engine().start().await;

@@ -54,7 +54,10 @@ async fn delivered(mill: &Mill, ids: &HashSet<String>) {
 async fn an_orphaned_lane_is_reported_and_adopted_with_its_waits_and_what_is_due() {
     let (mill, _engine) = orphaned().await;
     let lane = lane_of_status(&mill, "old").await.expect("it is reported");
-    assert_eq!((&lane["state"], &lane["why"]), (&json!("orphaned"), &json!("no engine runs its pipeline")));
+    assert_eq!(
+        (&lane["state"], &lane["why"]),
+        (&json!("orphaned"), &json!("no engine that shows a sign of life runs its pipeline"))
+    );
     assert_eq!((&lane["backlog"], &lane["waiting"]), (&json!(4), &json!(3)));
 
     let adopt = ["lane", "adopt", "old/hook", "--into", "orders/hook"];

@@ -2,7 +2,7 @@
 
 use hookmill::model::{DeliveryId, Name, SplitPath};
 use hookmill_tests::events::{Message, structured_message};
-use hookmill_tests::{Endpoint, NatsServer, PipelineFolder, behaviour, eventually};
+use hookmill_tests::{Endpoint, NatsServer, PipelineFolder, behaviour, eventually, hookmill};
 use serde_json::Value;
 
 use nix::sys::signal::Signal;
@@ -23,6 +23,12 @@ async fn listed(scene: &Scene, filters: &[&str]) -> Vec<u64> {
     let mut sequences: Vec<u64> = sequences.collect();
     sequences.sort_unstable();
     sequences
+}
+
+async fn trace(scene: &Scene, id: &str) -> String {
+    let said = hookmill(&["trace", id, "--nats", &scene.server.url()]).await;
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    said.stdout
 }
 
 #[tokio::test]
@@ -53,6 +59,24 @@ async fn letters_are_found_by_what_they_say_and_read_again_under_newer_rules() {
         said.contains("\\u{1b}[31mred?") && !said.contains('\u{1b}'),
         "nothing moves the cursor: {said:?}"
     );
+    let said = trace(&scene, "falco-1").await;
+    assert!(
+        said.contains(
+            "falco-1 of https://falco.org (falco.rule.output.v1), says a message that can't be read"
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("HOOKMILL_EVENTS 2") && said.contains("not_cloudevent; redrive or discard it"),
+        "{said}"
+    );
+    let said = trace(&scene, "azure-1").await;
+    assert!(
+        said.contains(
+            "p reads strictly now, and refuses what the tolerant reading mends: dataschema_relative"
+        ),
+        "{said}"
+    );
     let log = scene.engine.lines();
     assert!(!log.iter().any(|line| line.text.contains("azure-1") || line.text.contains("falco.org")));
 
@@ -79,6 +103,8 @@ async fn letters_are_found_by_what_they_say_and_read_again_under_newer_rules() {
     let own = DeliveryId::derive(source, "azure-1", &pipeline_name, "all", &SplitPath::root());
     assert_eq!(request.webhook_id, own.as_str(), "the id of an event that is read at first");
     assert!(request.json().get("dataschema").is_none());
+    let said = trace(&scene, "azure-1").await;
+    assert!(said.contains("p mends it: dataschema_relative; docs/your-publisher.md says how"), "{said}");
 
     // An engine of an earlier version says nothing of its reading.
     scene.engine.terminate().await;

@@ -82,7 +82,7 @@ async fn check_makes_nothing_on_the_server() {
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.stderr.contains("there is no module stamp in the registry, which is empty"), "{said:?}");
     let status = hookmill(&["status", "--nats", &server.url()]).await;
-    assert_eq!((status.code, status.stdout.as_str()), (0, "no engine runs\n"), "{status:?}");
+    assert_eq!((status.code, status.stdout.as_str()), (0, "no engine shows a sign of life\n"), "{status:?}");
     let streams = server.jetstream().await.query_account().await.expect("it answers").streams;
     assert_eq!(streams, 0);
 }

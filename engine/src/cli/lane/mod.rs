@@ -9,7 +9,7 @@ use super::output::table;
 use super::{Failure, assemble, output};
 use crate::config;
 use crate::model::Name;
-use crate::nats::lanes::{self, Known, LaneView};
+use crate::nats::lanes::{self, Files, Known, LaneView};
 use crate::nats::orphans::{Fate, LaneName};
 use crate::nats::{Nats, Prefix, Registry};
 
@@ -63,7 +63,7 @@ fn parts(lane: &str) -> Result<(Name, Name), Failure> {
 }
 
 fn known(loaded: &config::Loaded) -> Known {
-    let mut known = Known::default();
+    let mut known = Known { files: Files::Named, ..Known::default() };
     for pipeline in &loaded.pipelines {
         known.lanes.insert((pipeline.name.to_string(), "_".to_owned()));
         for subscription in &pipeline.subscriptions {

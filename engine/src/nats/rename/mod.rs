@@ -153,7 +153,7 @@ impl<'r> Rename<'r> {
     /// note, so one of the two sees the other.
     async fn begin(&self) -> Result<Renaming, RenameError> {
         let (from, to) = (self.from.to_string(), self.to.to_string());
-        self.registry.put_renaming(&Renaming { from, to, floor: None }).await?;
+        self.registry.put_renaming(&Renaming { from, to, floor: None, history: None }).await?;
         step();
         let alone = async {
             self.nobody_runs_it().await?;
@@ -357,6 +357,11 @@ impl<'r> Rename<'r> {
         self.nats.delete_consumer(&self.nats.prefix().retries(), self.from.as_str()).await?;
         Ok(())
     }
+}
+
+/// Whether a wait rests without a schedule until a rename is finished.
+pub fn is_parked(stored: &Stored) -> bool {
+    stored.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(PARKED))
 }
 
 /// Headers without those that the server acts on.

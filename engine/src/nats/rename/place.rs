@@ -74,6 +74,7 @@ impl Rename<'_> {
     /// on changes that.
     pub(super) async fn note_place(&self) -> Result<Renaming, RenameError> {
         let mut floor = self.registry.floor(self.from).await?;
+        let (mut history, _) = self.registry.history(self.from).await?;
         if let Some(floor) = &mut floor {
             let source = self.nats.source_stream(&floor.stream).await?;
             let there = match &source {
@@ -84,11 +85,16 @@ impl Rename<'_> {
                 // The floor is kept every few seconds; the durable knows better. It is on the stream that is there now; that
                 // one may have been made anew since the floor was kept.
                 let kept = if source.created == floor.created { floor.sequence } else { 0 };
-                floor.created = source.created;
+                floor.created.clone_from(&source.created);
                 floor.sequence = kept.max(there.floor);
+                // The durable of the new name looks again at what lies behind the floor, with the same subjects.
+                let (after, last) = (floor.sequence, there.delivered);
+                let own = history.filter(|history| history.is_of(&source));
+                history = own.map(|own| own.seen(&there).made_again(after, last, &there.filters));
             }
         }
-        let renaming = Renaming { from: self.from.to_string(), to: self.to.to_string(), floor };
+        let (from, to) = (self.from.to_string(), self.to.to_string());
+        let renaming = Renaming { from, to, floor, history };
         if renaming.floor.is_some() {
             self.registry.put_renaming(&renaming).await?;
             step();
@@ -103,6 +109,7 @@ impl Rename<'_> {
             self.registry.put_floor(self.to, floor).await?;
             step();
         }
+        self.carry_history(renaming).await?;
         let (prefix, stream) = (self.nats.prefix(), &floor.stream);
         let (old, new) = (prefix.source_consumer(self.from), prefix.source_consumer(self.to));
         if let Some(source) = self.nats.source_stream(stream).await?
@@ -130,6 +137,24 @@ impl Rename<'_> {
             self.registry.clear_floor(self.from).await?;
             step();
         }
+        if self.registry.history(self.from).await?.0.is_some() {
+            self.registry.clear_history(self.from).await?;
+            step();
+        }
+        Ok(())
+    }
+
+    /// The way through the source, as it was noted: what an engine has left under the new name knows nothing of the old one.
+    async fn carry_history(&self, renaming: &Renaming) -> Result<(), RenameError> {
+        let (there, revision) = self.registry.history(self.to).await?;
+        if there == renaming.history {
+            return Ok(());
+        }
+        match &renaming.history {
+            Some(history) => self.registry.put_history(self.to, history, revision).await?,
+            None => self.registry.clear_history(self.to).await?,
+        }
+        step();
         Ok(())
     }
 }

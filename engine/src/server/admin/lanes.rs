@@ -13,7 +13,7 @@ use super::modules::one_line;
 use super::problem::{Checked, Code, Problem};
 use super::{Admin, Sent};
 use crate::model::Name;
-use crate::nats::lanes::{self, Known, LaneView};
+use crate::nats::lanes::{self, Files, Known, LaneView};
 
 /// Lanes, by name.
 #[derive(Serialize, ToSchema)]
@@ -68,7 +68,7 @@ impl From<LaneView> for Lane {
 
 async fn all(admin: &Admin) -> Result<Vec<LaneView>, Problem> {
     let lanes = admin.engine.get().map(|engine| engine.lane_names()).unwrap_or_default();
-    let known = Known { lanes, ..Known::default() };
+    let known = Known { lanes, files: Files::OfThisEngine, ..Known::default() };
     let views = lanes::view(&admin.nats, &admin.registry, &known).await;
     views.map_err(|error| Problem::storage(&error))
 }
