@@ -49,7 +49,10 @@ async fn an_event_is_found_wherever_it_waits_with_its_attempts_and_modules() {
         (&json!(1), &json!(503), &json!("deliver"))
     );
     assert_eq!(wait["last_error"], "the endpoint answered 503");
-    assert_eq!(wait["event"], json!({ "id": "one", "source": "/tests", "type": "good" }));
+    assert_eq!(
+        wait["event"],
+        json!({ "id": "one", "source": "/tests", "type": "good", "unverified": false })
+    );
     assert!(wait["until"].as_str() > wait["since"].as_str(), "{wait}");
     let digest = wait["modules"][0].as_str().and_then(|module| module.strip_prefix("redact@sha256:"));
     assert_eq!(digest.map(str::len), Some(64), "{wait}");
