@@ -115,14 +115,12 @@ impl Source {
 
     async fn look(&mut self, nats: &Nats, wanted: &Wanted, first: u64, last: u64) -> Result<(), ApiError> {
         let unread = AtomicU64::new(0);
-        let picked = |stored: Stored| match Event::parse(&stored.headers, &stored.body) {
-            Ok(event) => {
-                wanted.is(&event.id, &event.source).then(|| (stored.sequence, (stored, EventRef::of(&event))))
-            }
-            Err(_) => {
+        let picked = |stored: Stored| {
+            let Ok(event) = Event::parse(&stored.headers, &stored.body) else {
                 unread.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+                return None;
+            };
+            wanted.is(&event.id, &event.source).then(|| (stored.sequence, (stored, EventRef::of(&event))))
         };
         self.found.extend(nats.scan(&self.stream.name, first, last, picked).await?);
         self.unread += unread.into_inner();
