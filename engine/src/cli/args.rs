@@ -201,7 +201,7 @@ pub(crate) struct TraceArgs {
     /// The event's source, where several have this id
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
-    /// How far back to look through source streams; what is not settled is always looked at
+    /// How far back to look through source streams; what a consumer has not settled is always looked at
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) since: Duration,
 }

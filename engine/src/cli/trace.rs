@@ -125,14 +125,14 @@ fn mended(place: &Place) -> Option<String> {
 /// Whether these lines of one event are all settled, some pipeline has taken it, and nothing that was made of it is anywhere.
 fn is_done(lines: &[&Place], places: &[Place]) -> bool {
     let state = |place: &Place, wanted: Standing| place.state.as_deref() == Some(wanted.as_str());
-    let is_over = |place: &&Place| {
+    let is_over = |place: &Place| {
         let over = state(place, Standing::Settled) || state(place, Standing::BeforeStart);
         place.kind == Kind::Source && over
     };
     let of_these = |place: &&Place| lines.iter().any(|line| line.origin == place.origin);
     lines.iter().all(|line| is_over(line))
         && lines.iter().any(|line| state(line, Standing::Settled))
-        && places.iter().filter(of_these).all(|place| is_over(&place))
+        && places.iter().filter(of_these).all(is_over)
 }
 
 fn row(place: &Place) -> Vec<String> {

@@ -117,6 +117,7 @@ impl History {
 
     /// The record after a look at the consumer: a change that has happened gets its place, one that nobody has noted leaves
     /// unknown what was since the last one, and a server that has forgotten how far the consumer was looks at messages again.
+    #[must_use]
     pub fn seen(mut self, there: &Consumer) -> Self {
         let next = there.delivered.saturating_add(1);
         if self.first.is_some_and(|first| next < first) {
@@ -138,6 +139,7 @@ impl History {
     }
 
     /// The record before the subjects of a consumer are changed.
+    #[must_use]
     pub fn to_be_changed(self, there: &Consumer, subjects: &[String]) -> Self {
         let mut history = self.seen(there);
         if !are_same(&there.filters, subjects) {
@@ -149,6 +151,7 @@ impl History {
 
     /// The record before a lost consumer is made again: it looks again at what lies behind `after`, and the one that is gone has
     /// looked at nothing behind `last`.
+    #[must_use]
     pub fn made_again(mut self, after: u64, last: u64, subjects: &[String]) -> Self {
         let from = Some(last.saturating_add(1));
         match self.spans.last_mut() {

@@ -41,13 +41,13 @@ pub struct LaneView {
     pub pipeline: String,
     /// The subscription, or `_` for the pipeline as a whole.
     pub subscription: String,
-    /// `active`, `open`, `paused`, `disabled`, `unreadable`, `misconfigured` or `orphaned`.
+    /// `active` (nothing is noted that stops it), `open`, `paused`, `disabled`, `unreadable`, `misconfigured` or `orphaned`.
     pub state: &'static str,
     /// Why, for people.
     pub why: String,
     /// Tasks in the lane.
     pub backlog: u64,
-    /// Tasks that wait for a retry, or are due.
+    /// Tasks that wait for a retry, or are due, and attempts that have run for more than a second.
     pub waiting: u64,
     /// When the oldest of these was stored there; looked up for the lanes that hold most.
     pub oldest: Option<String>,

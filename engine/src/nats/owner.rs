@@ -121,7 +121,7 @@ pub struct SourceView {
     pub stream: String,
     /// The consumer's name.
     pub consumer: String,
-    /// `ours`, `unclaimed` (of an older version, until an engine takes from it), `foreign`, or `missing`.
+    /// `ours`, `unclaimed` (it names no owner: of an older version until an engine takes from it, or made by hand), `foreign`, or `missing`.
     pub state: &'static str,
     /// Whose it is, if that is said.
     pub owner: Option<Owner>,

@@ -185,8 +185,8 @@ async fn a_message_is_judged_by_the_subjects_that_held_at_its_turn() {
     assert_eq!(endpoint.received(), 3);
 }
 
-/// A server may or may not have looked at the messages at the end that its consumer doesn't want; one that was killed may look
-/// again. Whatever it does: of what was delivered trace never says that nobody took it, nor the other way round.
+/// What is not wanted and lies behind the last message that was delivered has not had its turn: later subjects may well take it. Whatever
+/// a server does there, also one that was killed: of what was delivered trace never says that nobody took it, nor the other way round.
 #[tokio::test]
 async fn trace_and_endpoint_agree_when_subjects_change_and_the_server_is_killed() {
     let endpoint = Endpoint::start(behaviour::always(200)).await;
@@ -195,7 +195,6 @@ async fn trace_and_endpoint_agree_when_subjects_change_and_the_server_is_killed(
     scene.publish([on_a("first")]).await;
     settles(&scene, "first").await;
     scene.publish(ids[..3].iter().map(|id| on_b(id))).await;
-    // Told of it, and asked for more: an idle consumer has passed them.
     scene.publish([on_a("second")]).await;
     settles(&scene, "second").await;
     scene.publish(ids[3..].iter().map(|id| on_b(id))).await;
@@ -218,7 +217,6 @@ async fn trace_and_endpoint_agree_when_subjects_change_and_the_server_is_killed(
             "not_its_subject" => !has(&endpoint, id),
             other => other == "unknown",
         };
-        println!("{id}: {state}, delivered: {}", has(&endpoint, id));
         assert!(fits, "{id} is {state}, delivered: {}", has(&endpoint, id));
     }
 }

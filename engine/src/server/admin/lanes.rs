@@ -27,7 +27,7 @@ pub(super) struct Lane {
     pipeline: String,
     /// `_`: tasks for the pipeline as a whole.
     subscription: String,
-    /// `active`, `open` (its endpoint fails), `paused`, `disabled` (its endpoint is gone), `unreadable` (it holds a task of a
+    /// `active` (nothing is noted that stops it), `open` (its endpoint fails), `paused`, `disabled` (its endpoint is gone), `unreadable` (it holds a task of a
     /// newer version), `misconfigured` (a secret, URL or header value has no usable value: it goes on by itself once that is
     /// mended) or `orphaned` (this engine has no such subscription).
     #[schema(example = "active")]
@@ -36,7 +36,7 @@ pub(super) struct Lane {
     why: String,
     /// Tasks in the lane.
     backlog: u64,
-    /// Tasks that wait for a retry.
+    /// Tasks that wait for a retry or are due, and attempts that have run for more than a second.
     waiting: u64,
     /// When the oldest of these was stored there; looked up for the 256 lanes that hold most.
     #[schema(example = "2026-11-24T03:00:00Z")]

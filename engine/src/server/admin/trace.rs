@@ -24,7 +24,7 @@ pub(super) struct Filter {
     /// The event's source, where several have this id.
     #[param(example = "/shop")]
     source: Option<String>,
-    /// How far back source streams are looked through, `1h` if nothing is said. What is not settled is always looked at.
+    /// How far back source streams are looked through, `1h` if nothing is said. What a consumer has not settled is always looked at.
     #[param(example = "1h")]
     since: Option<String>,
 }
