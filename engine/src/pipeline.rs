@@ -293,7 +293,7 @@ impl Pipeline {
                 subscription: Some(subscription.name.clone()),
                 work: Work::Step(0, event.clone()),
                 key: TaskKey::derive(source, &self.name, token, &path),
-                delivery_id: DeliveryId::derive(&event.source, &event.id, &self.name, token, &path),
+                delivery_id: self.source.webhook_id.derive(&event, source, &self.name, token, &path),
                 source: source.clone(),
                 event: about.clone(),
                 path,

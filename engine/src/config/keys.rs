@@ -10,6 +10,7 @@ use super::setting::Absent::{Default, Missing, Nothing};
 use super::setting::{Later, Section, Setting, Sub};
 use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
 use crate::deliver::Format;
+use crate::source::DeliveryIdFrom;
 use crate::transform::{self, Isolation};
 use crate::validate::Unknown;
 
@@ -45,7 +46,7 @@ pub(super) static SOURCE: Section = Section {
     label: "source",
     about: "Where events come from: a stream of yours, which the engine only reads. It adds one durable consumer, \
             `hookmill-<pipeline>`.",
-    keys: &[&STREAM, &SUBJECTS, &START, &MAX_IN_FLIGHT],
+    keys: &[&STREAM, &SUBJECTS, &START, &MAX_IN_FLIGHT, &WEBHOOK_ID],
 };
 
 pub(super) static STREAM: Setting<Stream> =
@@ -67,6 +68,14 @@ pub(super) static MAX_IN_FLIGHT: Setting<Whole> = Setting::new(
     Whole { min: 1, max: 65_536 },
     Default("2048"),
     "Most events of this pipeline that one engine works on at once.",
+);
+
+pub(super) static WEBHOOK_ID: Setting<Choice<DeliveryIdFrom>> = Setting::new(
+    "webhook_id",
+    Choice(&[("event", DeliveryIdFrom::Event), ("message", DeliveryIdFrom::Message)]),
+    Default("\"event\""),
+    "What a `webhook-id` is made of: the event's `source` and `id`, or its message in the stream. `message` is for \
+     publishers that give several events one id, as Debezium does for MySQL.",
 );
 
 pub(super) static VALIDATE: Section = Section {
