@@ -169,6 +169,8 @@ pub struct Pipeline {
     pub received: metrics::Counter,
     /// Events that no subscription wanted.
     pub unmatched: metrics::Counter,
+    /// Events with the source and id of an earlier one and other content.
+    pub id_reused: metrics::Counter,
 }
 
 /// What became of a message at the door.
@@ -226,7 +228,8 @@ impl Pipeline {
             subscriptions.iter().enumerate().map(|(place, sub)| (sub.name.clone(), place)).collect();
         let received = metrics::counter!(names::EVENTS_RECEIVED, "pipeline" => name.to_string());
         let unmatched = metrics::counter!(names::EVENTS_UNMATCHED, "pipeline" => name.to_string());
-        Self { name, revision, source, validator, subscriptions, by_name, received, unmatched }
+        let id_reused = metrics::counter!(names::EVENTS_ID_REUSED, "pipeline" => name.to_string());
+        Self { name, revision, source, validator, subscriptions, by_name, received, unmatched, id_reused }
     }
 
     /// All subscriptions, in the order of the file.

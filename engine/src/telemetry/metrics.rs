@@ -11,6 +11,8 @@ pub const EVENTS_RECEIVED: &str = "hookmill_events_received_total";
 pub const EVENTS_REJECTED: &str = "hookmill_events_rejected_total";
 /// Events that no subscription wanted, `{pipeline}`.
 pub const EVENTS_UNMATCHED: &str = "hookmill_events_unmatched_total";
+/// Events that came with the source and id of an earlier one and other content, under `webhook_id = "event"`, `{pipeline}`.
+pub const EVENTS_ID_REUSED: &str = "hookmill_events_id_reused_total";
 /// Events that `match` could not judge, because their data can't be read, `{pipeline,subscription}`.
 pub const UNJUDGED: &str = "hookmill_match_unjudged_total";
 /// Ends, `{pipeline,subscription,outcome}`.
@@ -68,6 +70,7 @@ fn describe() {
     describe_counter!(EVENTS_RECEIVED, "messages taken from a source stream");
     describe_counter!(EVENTS_REJECTED, "messages dead-lettered for the pipeline as a whole");
     describe_counter!(EVENTS_UNMATCHED, "events that no subscription wanted");
+    describe_counter!(EVENTS_ID_REUSED, "events with the source and id of an earlier one and other content");
     describe_counter!(UNJUDGED, "events that match could not judge");
     describe_counter!(DELIVERIES, "ends of tasks: delivered, filtered, dead_lettered");
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");
