@@ -168,6 +168,8 @@ pub struct Pipeline {
     /// Events that no subscription wanted.
     pub unmatched: metrics::Counter,
     mended: mended::Mended,
+    /// Events with the source and id of an earlier one and other content.
+    pub id_reused: metrics::Counter,
 }
 
 /// The world outside, handed in.
@@ -209,7 +211,19 @@ impl Pipeline {
         let received = metrics::counter!(names::EVENTS_RECEIVED, "pipeline" => name.to_string());
         let unmatched = metrics::counter!(names::EVENTS_UNMATCHED, "pipeline" => name.to_string());
         let mended = mended::Mended::new(&name);
-        Self { name, revision, source, validator, subscriptions, by_name, received, unmatched, mended }
+        let id_reused = metrics::counter!(names::EVENTS_ID_REUSED, "pipeline" => name.to_string());
+        Self {
+            name,
+            revision,
+            source,
+            validator,
+            subscriptions,
+            by_name,
+            received,
+            unmatched,
+            mended,
+            id_reused,
+        }
     }
 
     /// All subscriptions, in the order of the file.

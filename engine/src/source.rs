@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::event::Reading;
-use crate::model::{Name, Timestamp};
+use crate::model::{DeliveryId, Event, Name, SourceRef, SplitPath, Timestamp};
 use crate::nats::consumers::StartAt;
 use crate::nats::owner::NotOurs;
 use crate::nats::registry::{Floor, RegistryError};
@@ -28,6 +28,32 @@ pub enum Start {
     Time(Timestamp),
 }
 
+/// What a delivery id is made of, beside the names of pipeline and subscription and the split path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeliveryIdFrom {
+    /// The event's source and id: whoever publishes an event twice has one delivery of it, as receivers see it.
+    Event,
+    /// The message's stream, sequence and stored time: no two messages have the same, whatever their events' ids are.
+    Message,
+}
+
+impl DeliveryIdFrom {
+    /// The id of a delivery of `event`, which came in the message `source`.
+    pub fn derive(
+        self,
+        event: &Event,
+        source: &SourceRef,
+        pipeline: &Name,
+        subscription: &str,
+        path: &SplitPath,
+    ) -> DeliveryId {
+        match self {
+            Self::Event => DeliveryId::derive(&event.source, &event.id, pipeline, subscription, path),
+            Self::Message => DeliveryId::of_message(source, pipeline, subscription, path),
+        }
+    }
+}
+
 /// A pipeline's source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -41,6 +67,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// How its messages are read.
     pub reading: Reading,
+    /// What delivery ids are made of.
+    pub webhook_id: DeliveryIdFrom,
 }
 
 /// Why a pipeline can't take from its source.
@@ -320,7 +348,14 @@ mod tests {
     use super::*;
 
     fn settings(start: Start) -> Settings {
-        Settings { stream: "S".into(), subjects: vec![], start, max_in_flight: 1, reading: Reading::Tolerant }
+        Settings {
+            stream: "S".into(),
+            subjects: vec![],
+            start,
+            max_in_flight: 1,
+            reading: Reading::Tolerant,
+            webhook_id: DeliveryIdFrom::Event,
+        }
     }
 
     fn stream(retention: Retention) -> SourceStream {
@@ -350,6 +385,30 @@ mod tests {
         assert_eq!(at(Start::New, Some(floor("S", "now"))), StartAt::Sequence(42));
         assert_eq!(at(Start::New, Some(floor("S", "before"))), StartAt::First, "the stream was made anew");
         assert_eq!(at(Start::New, Some(floor("OTHER", "now"))), StartAt::New, "another stream");
+    }
+
+    #[test]
+    fn an_id_is_of_the_event_or_of_its_message() {
+        let pipeline = Name::new("p").unwrap();
+        let root = SplitPath::root();
+        let event = |id: &str| {
+            let text = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t"}}"#);
+            Event::from_structured(&text.into()).unwrap()
+        };
+        let message =
+            |sequence| SourceRef { stream: "S".into(), sequence, time: Timestamp::from_unix_nanos(1) };
+        let id = |from: DeliveryIdFrom, event: &Event, source: &SourceRef| {
+            from.derive(event, source, &pipeline, "a", &root)
+        };
+        let (one, two) = (event("1"), event("2"));
+        let of_event = DeliveryIdFrom::Event;
+        assert_eq!(id(of_event, &one, &message(1)), DeliveryId::derive("/s", "1", &pipeline, "a", &root));
+        assert_eq!(id(of_event, &one, &message(1)), id(of_event, &one, &message(2)));
+        assert_ne!(id(of_event, &one, &message(1)), id(of_event, &two, &message(1)));
+        let of_message = DeliveryIdFrom::Message;
+        assert_ne!(id(of_message, &one, &message(1)), id(of_message, &one, &message(2)), "published twice");
+        assert_eq!(id(of_message, &one, &message(1)), id(of_message, &two, &message(1)));
+        assert_ne!(id(of_message, &one, &message(1)), id(of_event, &one, &message(1)));
     }
 
     #[test]

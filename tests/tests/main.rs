@@ -53,3 +53,4 @@ mod too_large;
 mod trace;
 mod transforms;
 mod validation;
+mod webhook_ids;

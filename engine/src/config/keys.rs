@@ -11,6 +11,7 @@ use super::setting::{Later, Section, Setting, Sub};
 use super::values::{Headers, JitterKind, Secret, StartKind, Stream, Subject, Template, Url};
 use crate::deliver::Format;
 use crate::model::event::Reading;
+use crate::source::DeliveryIdFrom;
 use crate::transform::{self, Isolation};
 use crate::validate::Unknown;
 
@@ -46,7 +47,7 @@ pub(super) static SOURCE: Section = Section {
     label: "source",
     about: "Where events come from: a stream of yours, which the engine only reads. It adds one durable consumer, \
             `hookmill-<pipeline>`.",
-    keys: &[&STREAM, &SUBJECTS, &START, &MAX_IN_FLIGHT, &READING],
+    keys: &[&STREAM, &SUBJECTS, &START, &MAX_IN_FLIGHT, &READING, &WEBHOOK_ID],
 };
 
 pub(super) static STREAM: Setting<Stream> =
@@ -76,6 +77,13 @@ pub(super) static READING: Setting<Choice<Reading>> = Setting::new(
     Default("\"tolerant\""),
     "Which messages are events. `tolerant` mends small breaches that real publishers commit, counts each, and never touches \
      a valid event (your-publisher.md lists them); `strict` refuses them.",
+);
+pub(super) static WEBHOOK_ID: Setting<Choice<DeliveryIdFrom>> = Setting::new(
+    "webhook_id",
+    Choice(&[("event", DeliveryIdFrom::Event), ("message", DeliveryIdFrom::Message)]),
+    Default("\"event\""),
+    "What a `webhook-id` is made of: the event's `source` and `id`, or its message in the stream. `message` is for \
+     publishers that give several events one id, as Debezium does for MySQL.",
 );
 
 pub(super) static VALIDATE: Section = Section {

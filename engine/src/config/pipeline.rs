@@ -12,7 +12,7 @@ use super::keys::{
     MULTIPLIER, NAME, ON_ERROR, OUTPUT, PIPELINE, PROBE, PROBE_MAX, PUBLISH_TABLE, PUBLISH_TIMEOUT, RATE,
     RATIO, READING, RETRY_AFTER_MAX, RETRY_ON, RETRY_TABLE, SCHEDULE, SCHEMA_FILE, SCHEMA_TYPES, SCHEMAS,
     SETTINGS, SIGN, SOURCE_TABLE, START, STEP_TIMEOUT, STEPS, STREAM, SUBJECT, SUBJECTS, SUBSCRIPTION_NAME,
-    SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE,
+    SUBSCRIPTIONS, TIMEOUT, TRANSFORM, TYPES, UNKNOWN, URL, VALIDATE_TABLE, WEBHOOK_ID,
 };
 use super::report::Code;
 use super::setting::{About, Context, File, Reported, Table};
@@ -76,12 +76,14 @@ fn source(table: &Table<'_>, prefix: &Prefix) -> Option<source::Settings> {
     let start = table.get(&START);
     let max_in_flight = table.get(&MAX_IN_FLIGHT);
     let reading = table.get(&READING);
+    let webhook_id = table.get(&WEBHOOK_ID);
     Some(source::Settings {
         stream: stream?.into(),
         subjects: subjects?,
         start: start?,
         max_in_flight: to_usize(max_in_flight?),
         reading: reading?,
+        webhook_id: webhook_id?,
     })
 }
 

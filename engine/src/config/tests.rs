@@ -5,13 +5,12 @@ use std::time::Duration;
 use super::checked::{OnError, Target};
 use super::*;
 use crate::deliver::{self, Format};
-use crate::egress;
 use crate::lane::retry::{Jitter, Policy};
 use crate::model::event::Document;
 use crate::model::{Reference, Scope, SecretRef, Timestamp};
-use crate::source::{self, Start};
-use crate::transform;
+use crate::source::{self, DeliveryIdFrom, Start};
 use crate::validate::Unknown;
+use crate::{egress, transform};
 
 pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -220,6 +219,7 @@ fn what_is_left_out_has_its_default() {
         start: Start::New,
         max_in_flight: 2048,
         reading: crate::model::event::Reading::Tolerant,
+        webhook_id: DeliveryIdFrom::Event,
     };
     assert_eq!((pipeline.name.as_str(), pipeline.source), ("orders", expected));
     let [subscription] = pipeline.subscriptions.as_slice() else { panic!("one subscription") };

@@ -186,8 +186,8 @@ impl DeliveryId {
         Self(format!("msg_{digest}").into())
     }
 
-    /// `msg_` and 26 characters over source stream, sequence, stored time, pipeline, subscription and split path: two messages
-    /// never share it.
+    /// `msg_` and the 26 characters of the task key of `subscription` (`_`: the pipeline as a whole) on one source
+    /// message. Two messages never share it, whatever their events say of themselves.
     pub fn of_message(source: &SourceRef, pipeline: &Name, subscription: &str, path: &SplitPath) -> Self {
         Self(format!("msg_{}", TaskKey::derive(source, pipeline, subscription, path)).into())
     }
@@ -451,6 +451,30 @@ mod tests {
         assert_eq!(id("/s", "1"), id("/s", "1"));
         assert_ne!(id("/s1", ""), id("/s", "1"), "lengths keep the parts apart");
         assert_eq!(id("/s", "1").as_str().len(), 30);
+    }
+
+    #[test]
+    fn an_id_of_a_message_follows_everything_that_names_its_work_and_nothing_else() {
+        let (p, q) = (Name::new("p").unwrap(), Name::new("q").unwrap());
+        let root = SplitPath::root();
+        let id = |source: &SourceRef, pipeline, subscription, path| {
+            DeliveryId::of_message(source, pipeline, subscription, path)
+        };
+        let first = source(1);
+        let expected = id(&first, &p, "a", &root);
+        assert_eq!(expected, id(&first.clone(), &p, "a", &root));
+        assert_eq!(expected.as_str().strip_prefix("msg_").map(str::len), Some(26));
+
+        let again = source(2);
+        let made_anew = SourceRef { time: Timestamp::from_unix_nanos(2), ..first.clone() };
+        let elsewhere = SourceRef { stream: "T".into(), ..first.clone() };
+        assert_ne!(expected, id(&again, &p, "a", &root), "published a second time");
+        assert_ne!(expected, id(&made_anew, &p, "a", &root), "the same place of a stream made anew");
+        assert_ne!(expected, id(&elsewhere, &p, "a", &root), "the same place of another stream");
+        assert_ne!(expected, id(&first, &q, "a", &root), "the pipeline renamed");
+        assert_ne!(expected, id(&first, &p, "b", &root), "another subscription");
+        assert_ne!(expected, id(&first, &p, "_", &root), "the pipeline as a whole");
+        assert_ne!(expected, id(&first, &p, "a", &root.child(0)), "an output of a split");
     }
 
     #[test]

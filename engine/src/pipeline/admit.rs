@@ -121,7 +121,7 @@ impl Pipeline {
             subscription: Some(subscription.name.clone()),
             work: Work::Step(0, event.clone()),
             key: TaskKey::derive(arrival.source, &self.name, token, &path),
-            delivery_id: DeliveryId::derive(&event.source, &event.id, &self.name, token, &path),
+            delivery_id: self.source.webhook_id.derive(event, arrival.source, &self.name, token, &path),
             source: arrival.source.clone(),
             subject: None,
             event: about.clone(),
@@ -221,7 +221,7 @@ mod tests {
     use crate::model::{SubjectTemplate, Timestamp};
     use crate::nats::{Prefix, StoreError};
     use crate::pipeline::{SubscriptionParts, Target};
-    use crate::source::{Settings as Source, Start};
+    use crate::source::{DeliveryIdFrom, Settings as Source, Start};
     use crate::validate::Validator;
 
     struct Nowhere;
@@ -249,7 +249,8 @@ mod tests {
             timeout: Duration::from_secs(1),
         });
         let (stream, subjects, start, max_in_flight) = ("S".into(), Vec::new(), Start::New, 1);
-        let source = Source { stream, subjects, start, max_in_flight, reading };
+        let webhook_id = DeliveryIdFrom::Event;
+        let source = Source { stream, subjects, start, max_in_flight, reading, webhook_id };
         let validator = Validator::new(crate::validate::Settings::default());
         Pipeline::new(name("p"), "r".into(), source, validator, vec![subscription])
     }

@@ -13,6 +13,8 @@ pub const EVENTS_REJECTED: &str = "hookmill_events_rejected_total";
 pub const EVENTS_UNMATCHED: &str = "hookmill_events_unmatched_total";
 /// Breaches that the tolerant reading mended, `{pipeline,mend}`.
 pub const EVENTS_MENDED: &str = "hookmill_events_mended_total";
+/// Events that came with the source and id of an earlier one and other content, under `webhook_id = "event"`, `{pipeline}`.
+pub const EVENTS_ID_REUSED: &str = "hookmill_events_id_reused_total";
 /// Events that `match` could not judge, because their data can't be read, `{pipeline,subscription}`.
 pub const UNJUDGED: &str = "hookmill_match_unjudged_total";
 /// Ends, `{pipeline,subscription,outcome}`.
@@ -71,6 +73,7 @@ fn describe() {
     describe_counter!(EVENTS_REJECTED, "messages dead-lettered for the pipeline as a whole");
     describe_counter!(EVENTS_UNMATCHED, "events that no subscription wanted");
     describe_counter!(EVENTS_MENDED, "breaches of publishers that the tolerant reading mended");
+    describe_counter!(EVENTS_ID_REUSED, "events with the source and id of an earlier one and other content");
     describe_counter!(UNJUDGED, "events that match could not judge");
     describe_counter!(DELIVERIES, "ends of tasks: delivered, filtered, dead_lettered");
     describe_counter!(DELIVERY_ATTEMPTS, "attempts at tasks");

@@ -253,6 +253,9 @@ impl Engine {
         if tasks.is_empty() && filtered.is_empty() && unjudged.is_empty() {
             pipeline.unmatched.increment(1);
         }
+        if let Some(task) = tasks.first().or(unjudged.first().map(|(task, _)| task)) {
+            self.reused_ids.look(pipeline, task, again);
+        }
         for name in &filtered {
             if let Some(lane) = self.lane_named(&pipeline.name, name) {
                 lane.counters.filtered.increment(1);

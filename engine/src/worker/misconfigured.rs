@@ -201,7 +201,7 @@ mod tests {
     use crate::model::SubjectTemplate;
     use crate::nats::{Prefix, StoreError};
     use crate::pipeline::{Pipeline, Subscription, SubscriptionParts, Target};
-    use crate::source::Start;
+    use crate::source::{DeliveryIdFrom, Start};
     use crate::validate::Validator;
 
     struct Nowhere;
@@ -236,6 +236,7 @@ mod tests {
             start: Start::New,
             max_in_flight: 1,
             reading: crate::model::event::Reading::Tolerant,
+            webhook_id: DeliveryIdFrom::Event,
         };
         let validator = Validator::new(crate::validate::Settings::default());
         let pipeline = Arc::new(Pipeline::new(name("p"), "r".into(), source, validator, vec![subscription]));

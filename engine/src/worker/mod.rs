@@ -21,6 +21,7 @@ mod loops;
 mod misconfigured;
 mod modules;
 mod overdue;
+mod reused_ids;
 mod revision;
 mod running;
 mod shares;
@@ -46,6 +47,7 @@ use self::health::{Health, Part};
 use self::held::Holds;
 use self::lane::Lane;
 pub use self::modules::TRIES_MAX;
+use self::reused_ids::ReusedIds;
 use self::revision::Force;
 use self::running::Running;
 use self::shares::Shares;
@@ -153,6 +155,7 @@ pub struct Engine {
     /// What draining lanes have of the room of all sources together.
     shares: Shares,
     answered: Arc<Answered>,
+    reused_ids: Arc<ReusedIds>,
     suspects: Suspects,
     health: Health,
     limits: Limits,
@@ -192,6 +195,7 @@ struct Kept {
     holds: Arc<Holds>,
     running: Running,
     answered: Arc<Answered>,
+    reused_ids: Arc<ReusedIds>,
     suspects: Suspects,
     waiting: u64,
     ages_out: bool,
@@ -225,6 +229,7 @@ impl Engine {
             holds: Arc::default(),
             running: Running::default(),
             answered: Arc::default(),
+            reused_ids: Arc::default(),
             suspects: Suspects::default(),
             waiting: 0,
             ages_out: false,
@@ -240,7 +245,8 @@ impl Engine {
     }
 
     fn of(kept: Kept, pipelines: Vec<Arc<Pipeline>>, lanes: Lanes) -> Arc<Self> {
-        let Kept { nats, registry, limits, onlooker, holds, running, answered, suspects, .. } = kept;
+        let Kept { nats, registry, limits, onlooker, holds, running, answered, reused_ids, suspects, .. } =
+            kept;
         let health = Health::default();
         let mut forces = HashMap::new();
         for pipeline in &pipelines {
@@ -261,6 +267,7 @@ impl Engine {
             holds,
             running,
             answered,
+            reused_ids,
             suspects,
             health,
             limits,

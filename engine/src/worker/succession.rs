@@ -132,6 +132,7 @@ impl Successor {
             holds: old.holds.clone(),
             running: old.running.clone(),
             answered: old.answered.clone(),
+            reused_ids: old.reused_ids.clone(),
             suspects: old.suspects.clone(),
             waiting: old.waiting.load(Ordering::Relaxed),
             ages_out: old.ages_out.load(Ordering::Relaxed),
