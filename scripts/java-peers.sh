@@ -31,7 +31,7 @@ fi
 
 # A client of other sources must not be taken for this one.
 rm -rf "$clients"
-for tool in java javac mvn; do
+for tool in java javac mvn sha256sum; do
     command -v $tool >/dev/null 2>&1 || without "there is no $tool"
 done
 # The oldest Java that has all that the sources use.

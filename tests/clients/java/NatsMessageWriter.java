@@ -9,12 +9,12 @@ import io.nats.client.impl.NatsMessage;
 import java.nio.charset.StandardCharsets;
 
 /** An event as a message for NATS: new NatsMessageWriter(subject).writeStructured(event, format), or .writeBinary(event). */
-final class NatsMessageWriter
+public final class NatsMessageWriter
         implements MessageWriter<NatsMessageWriter, Message>, CloudEventWriter<Message> {
     private final String subject;
     private final Headers headers = new Headers();
 
-    NatsMessageWriter(String subject) {
+    public NatsMessageWriter(String subject) {
         this.subject = subject;
     }
 

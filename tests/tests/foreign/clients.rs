@@ -181,7 +181,7 @@ async fn events_of_the_javascript_sdk_arrive_as_they_were_sent() {
 
 /// Whether the tool is there that a test needs and that this machine may be without. Where it isn't, that is said past the test
 /// runner, which keeps what a test prints that passes.
-fn is_there(tool: &Path, what: &str) -> bool {
+pub fn is_there(tool: &Path, what: &str) -> bool {
     let is_there = tool.exists();
     if !is_there {
         output::say(format_args!(
