@@ -17,11 +17,12 @@ help: ## this list
 setup: modules ## fetch what is pinned (nats-server) and build the guests
 	@scripts/nats-server.sh
 
-peers: ## fetch the Python, JavaScript and Go clients of the tests, and what builds guests in other languages
+peers: ## fetch the Python, JavaScript, Go and Java clients of the tests, and what builds guests in other languages
 	@scripts/python-peers.sh
 	@scripts/node-peers.sh
 	@scripts/guest-tools.sh
 	@scripts/go-peers.sh
+	@scripts/java-peers.sh
 
 modules: ## build the WebAssembly guests into transforms/dist/
 	@scripts/modules.sh

@@ -1,7 +1,9 @@
 //! Clients that nobody here wrote: nats-py and the `CloudEvents` SDK publish, the Standard Webhooks library receives.
 
 mod clients;
+mod documented;
 mod faithful;
+mod rust;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

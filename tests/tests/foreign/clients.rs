@@ -1,14 +1,15 @@
-//! Publishers that nobody here wrote, with every kind of attribute and of data: what the official SDKs for Rust, Python, JavaScript
-//! and Go send arrives as it was sent, attribute by attribute and byte by byte.
+//! Publishers that nobody here wrote, with every kind of attribute and of data: what the official SDKs for Rust, Python, JavaScript,
+//! Go and Java send arrives as it was sent, attribute by attribute and byte by byte.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use async_nats::HeaderMap;
 use cloudevents::{AttributesReader, AttributesWriter, EventBuilder, EventBuilderV10};
 use data_encoding::BASE64;
 use hookmill::telemetry::output;
 use hookmill_tests::engine::run_to_end;
-use hookmill_tests::process::bound_command;
+use hookmill_tests::process::{bound_command, on_path};
 use hookmill_tests::{Endpoint, NatsServer, PipelineFolder, Request, behaviour, events};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -178,16 +179,24 @@ async fn events_of_the_javascript_sdk_arrive_as_they_were_sent() {
     trial.arrives_as_it_was_sent(&ways).await;
 }
 
+/// Whether the tool is there that a test needs and that this machine may be without. Where it isn't, that is said past the test
+/// runner, which keeps what a test prints that passes.
+pub fn is_there(tool: &Path, what: &str) -> bool {
+    let is_there = tool.exists();
+    if !is_there {
+        output::say(format_args!(
+            "\nNOT SHOWN: {what}, since there is no {}: make peers says why it can't be built",
+            tool.display()
+        ));
+    }
+    is_there
+}
+
 /// Both protocols of the SDK for NATS, each asked for either mode. That for core NATS has no binary mode.
 #[tokio::test]
 async fn events_of_the_go_sdk_arrive_as_they_were_sent() {
     let client = checkout().join(".tools/clients/go/publish");
-    if !client.is_file() {
-        // Past the test runner, which keeps what a test prints that passes.
-        output::say(format_args!(
-            "\nNOT SHOWN: events of the Go SDK, since there is no {}: make peers says why it can't be built",
-            client.display()
-        ));
+    if !is_there(&client, "events of the Go SDK") {
         return;
     }
     let trial = Trial::start().await;
@@ -202,5 +211,27 @@ async fn events_of_the_go_sdk_arrive_as_they_were_sent() {
         ("gostream-structured", Wire::Bare),
         ("gostream-binary", Wire::Binary),
     ];
+    trial.arrives_as_it_was_sent(&ways).await;
+}
+
+/// Extensions of every type that the SDK has, bytes among them.
+#[tokio::test]
+async fn events_of_the_java_sdk_arrive_as_they_were_sent() {
+    let client = checkout().join(".tools/clients/java");
+    let java = on_path("java").unwrap_or_else(|| "java".into());
+    if !is_there(&java, "events of the Java SDK")
+        || !is_there(&client.join("sources"), "events of the Java SDK")
+    {
+        return;
+    }
+    let trial = Trial::start().await;
+    let mut command = bound_command(java);
+    command.arg("-cp").arg(format!("{0}/classes:{0}/jars/*", client.display())).arg("Publish");
+    command.args([&trial.scene.server.url(), events::ORDER_SUBJECT, &kinds_file()]);
+    let said = run_to_end("the Java client", command).await;
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(said.stdout.trim(), (3 * kinds().len()).to_string());
+    let ways =
+        [("java-structured", Wire::Structured), ("java-bare", Wire::Bare), ("java-binary", Wire::Binary)];
     trial.arrives_as_it_was_sent(&ways).await;
 }
