@@ -216,6 +216,7 @@ async fn what_is_published_onward_names_the_same_id() {
             found.insert(stored.headers.get("Hookmill-Delivery-Id").expect("it is there").to_string());
         }
         let of_message = ids_of(&mill, "orders", &[1, 2]).await;
+        assert_eq!(of_message.len(), 2);
         assert_eq!(found, if source.is_empty() { delivery_ids(1..=1) } else { of_message });
     }
 }
@@ -241,7 +242,7 @@ async fn a_test_of_a_pipeline_has_the_id_of_the_first_message_of_its_stream_stor
     assert_eq!((said.code, said.stdout.lines().last()), (0, Some("2 tests: 2 passed, 0 failed")), "{said:?}");
 }
 
-/// Two changes of one row, as Debezium for MySQL publishes them: one id, since there is no row in it.
+/// Two changes, as Debezium for `MySQL` publishes them: one id, since there is no row in it.
 const CHANGES: [&str; 2] =
     [include_str!("../data/debezium/mysql-with-schema.json"), include_str!("../data/debezium/mysql.json")];
 
@@ -298,7 +299,9 @@ async fn changes_of_debezium_have_an_id_each_under_message_and_nothing_is_counte
     for change in 0..CHANGES.len() {
         publish_change(&mill, change).await;
     }
-    delivered_as(&mill, &ids_of(&mill, "orders", &[1, 2]).await).await;
+    let ids = ids_of(&mill, "orders", &[1, 2]).await;
+    assert_eq!(ids.len(), 2);
+    delivered_as(&mill, &ids).await;
     let bodies: HashSet<_> = mill.endpoint.requests().into_iter().map(|request| request.body).collect();
     assert_eq!(bodies, CHANGES.map(|change| bytes::Bytes::from(change.trim_end())).into());
     assert!(reused(&engine).await < 0.1);
