@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use hookmill::deliver::signature::{self, Key};
 use hookmill::deliver::{Endpoint, Format, Settings as Delivery};
 use hookmill::egress;
-use hookmill::model::event::Reading;
+use hookmill::model::event::{Mends, Reading};
 use hookmill::model::{
     DeliveryId, Event, EventRef, Name, SecretRef, SourceRef, SplitPath, Task, TaskKey, Timestamp, Work,
 };
@@ -131,7 +131,7 @@ fn task() -> Task {
         path,
         steps: "0011223344556677".into(),
         subject: None,
-        mends: Default::default(),
+        mends: Mends::default(),
         generation: 0,
         stores: 0,
         attempt: 1,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use async_nats::HeaderMap;
+use hookmill::model::event::Mends;
 use hookmill::model::task::LastFault;
 use hookmill::model::{
     DeliveryId, EventRef, Finished, Name, Reason, SourceRef, SplitPath, Task, TaskKey, Timestamp, Work,
@@ -44,7 +45,7 @@ fn task(pipeline: &str, subscription: &str, number: usize) -> Task {
         path,
         steps: "e3b0c44298fc1c14".into(),
         subject: None,
-        mends: Default::default(),
+        mends: Mends::default(),
         generation: 0,
         stores: 0,
         attempt: 1,

@@ -82,7 +82,9 @@ impl Refusal {
 
     /// Adds an error, if there is one.
     pub(super) fn extend(&mut self, error: Option<EventError>) {
-        error.into_iter().for_each(|error| self.push(error));
+        if let Some(error) = error {
+            self.push(error);
+        }
     }
 
     /// The same for those who have no pipeline that could read otherwise.

@@ -26,7 +26,7 @@ pub(super) fn examine(
     headers: &[(String, String)],
     body: &Bytes,
     reading: Reading,
-    error: EventError,
+    error: &EventError,
 ) -> Result<(Event, Mends), Refusal> {
     let mended = |reading| match read(headers, body, reading) {
         // Nothing wrong and nothing mended can't be: what is known to be wrong counts then.

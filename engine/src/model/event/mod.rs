@@ -170,7 +170,7 @@ impl Event {
     ) -> Result<(Self, Mends), Refusal> {
         match Self::parse_valid(headers, body) {
             Ok(event) => Ok((event, Mends::NONE)),
-            Err(error) => examine::examine(headers, body, reading, error),
+            Err(error) => examine::examine(headers, body, reading, &error),
         }
     }
 
@@ -194,7 +194,7 @@ impl Event {
     pub fn from_structured_or_all(body: &Bytes) -> Result<Self, Refusal> {
         Self::from_structured(body).map_err(|error| {
             let headers = [binding::structured_header()];
-            let refusal = examine::examine(&headers, body, Reading::Strict, error.clone());
+            let refusal = examine::examine(&headers, body, Reading::Strict, &error);
             refusal.map_or_else(Refusal::without_hint, |_| Refusal::from(error))
         })
     }

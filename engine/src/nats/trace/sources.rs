@@ -128,17 +128,16 @@ impl Source {
     async fn look(&mut self, nats: &Nats, wanted: &Wanted, first: u64, last: u64) -> Result<(), ApiError> {
         let unread = AtomicU64::new(0);
         // The tolerant reading takes whatever any pipeline takes.
-        let picked = |stored: Stored| match Event::parse(&stored.headers, &stored.body, Reading::Tolerant) {
-            Ok((event, mends)) => wanted.is(&event.id, &event.source).then(|| {
-                let event = EventRef::of(&event);
-                (stored.sequence, Found { stored, event, mends })
-            }),
-            Err(_) => {
+        let picked = |stored: Stored| {
+            let parsed = Event::parse(&stored.headers, &stored.body, Reading::Tolerant);
+            let (is_wanted, event, mends) = if let Ok((event, mends)) = parsed {
+                (wanted.is(&event.id, &event.source), EventRef::of(&event), mends)
+            } else {
                 let event = EventRef::claimed(Claims::of(&stored.headers, Some(&stored.body)));
                 unread.fetch_add(u64::from(event.id.is_empty()), Ordering::Relaxed);
-                let mends = Mends::NONE;
-                wanted.is_about(&event).then_some((stored.sequence, Found { stored, event, mends }))
-            }
+                (wanted.is_about(&event), event, Mends::NONE)
+            };
+            is_wanted.then_some((stored.sequence, Found { stored, event, mends }))
         };
         self.found.extend(nats.scan(&self.stream.name, first, last, picked).await?);
         self.unread += unread.into_inner();

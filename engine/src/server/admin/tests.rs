@@ -81,7 +81,7 @@ fn what_is_said_of_a_dead_letter_is_what_the_document_says() {
         path,
         steps: "abc".into(),
         subject: None,
-        mends: Default::default(),
+        mends: crate::model::event::Mends::NONE,
         generation: 0,
         stores: 0,
         attempt: 3,

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use super::super::{Event, EventParts, Mend, Reading, Value};
 use super::{headers, with};
 
+/// Headers.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
 type Read = Result<(Event, Vec<&'static str>), String>;
 
 fn read(headers: &[(String, String)], body: &str, reading: Reading) -> Read {
@@ -174,7 +176,7 @@ fn odd_content_types_count_where_they_mark_an_event() {
     let event = with("\"data\":1");
     let structured = "application/cloudevents+json";
     let quoted = "\"application/cloudevents+json; charset=utf-8\"";
-    let cases: [(&[(&str, &str)], &[&str]); 7] = [
+    let cases: [(Pairs<'_>, &[&str]); 7] = [
         (&[("Content-Type", quoted)], &["content_type_quoted"]),
         (&[("contentType", structured)], &["content_type_name"]),
         (&[("CONTENT_TYPE", quoted)], &["content_type_quoted", "content_type_name"]),
