@@ -21,6 +21,7 @@ pub mod pull;
 pub mod reader;
 pub mod registry;
 pub mod rename;
+mod revisions;
 mod scan;
 pub mod standing;
 pub mod store;

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::bucket::Bucket;
 use super::history::History;
 use super::{ApiError, Nats, StoreError};
-use crate::model::event::Reading;
 use crate::model::{Name, Timestamp};
+
+pub use super::revisions::Revision;
 
 /// Longest wait for records that are read all at once.
 const READ_ALL_MAX: Duration = Duration::from_secs(30);
@@ -29,21 +30,6 @@ pub struct Floor {
     pub created: String,
     /// Everything up to this stream sequence is settled.
     pub sequence: u64,
-}
-
-/// Which file of a pipeline is in force, and which engine said so.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Revision {
-    /// Hash of the pipeline's file.
-    pub hash: String,
-    /// The engine that loaded it last.
-    pub engine: String,
-    /// The subscriptions that it has; none where they were too many to be said, or the engine was of an older version.
-    #[serde(default)]
-    pub subscriptions: Option<Vec<String>>,
-    /// How it reads its source; none where the engine was of an older version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reading: Option<Reading>,
 }
 
 /// A pipeline that is being given another name.
