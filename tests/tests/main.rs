@@ -25,6 +25,7 @@ mod harness;
 mod held;
 mod hostile;
 mod isolation;
+mod lane_owner;
 mod lanes;
 mod login;
 mod loops;

@@ -123,3 +123,41 @@ async fn twenty_thousand_waiting_tasks_and_64_hanging_requests_do_not_slow_a_hea
     assert!(troubled / alone >= 0.5, "{alone:.0} events/s alone, {troubled:.0} beside the trouble");
     assert!(single_troubled <= SINGLE_MAX, "{single_troubled:?}");
 }
+
+/// A slow endpoint that may have more attempts than the pipeline takes at once, or just as many, and a neighbour.
+async fn neighbour_of_a_slow_one(concurrency: &str) {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    events::make_source_stream(&jetstream).await;
+    let healthy = Endpoint::start(behaviour::always(200)).await;
+    let slow = Endpoint::start(behaviour::slow(Duration::from_millis(500))).await;
+    let of = |ty: &str, subscription: String| {
+        subscription.replacen(
+            "[subscription.deliver]",
+            &format!("types = [\"{ty}\"]\n[subscription.deliver]"),
+            1,
+        )
+    };
+    let text = [
+        source("max_in_flight = 64"),
+        of(events::ORDER_TYPE, subscription("healthy", &healthy.url(), "", "")),
+        of("com.shop.slow", subscription("slow", &slow.url(), concurrency, "")),
+    ]
+    .concat();
+    let folder = PipelineFolder::with("orders", &text);
+    let _engine = Engine::run(&server).arg(folder.path()).start().await;
+    events::publish_all(&jetstream, (0..4_000).map(|number| of_type("com.shop.slow", number))).await;
+    let longest = longest(&jetstream, &healthy, 10_000..10_010).await;
+    println!("longest single delivery beside a slow lane that holds its room: {longest:?}");
+    assert!(longest <= Duration::from_secs(5), "{longest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_lane_that_is_not_spilling_leaves_its_neighbour_room() {
+    neighbour_of_a_slow_one("concurrency = 200").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_lane_with_the_default_concurrency_leaves_its_neighbour_room() {
+    neighbour_of_a_slow_one("").await;
+}

@@ -38,7 +38,7 @@ pub struct Subscription {
     /// Where they go.
     pub target: Target,
     /// Where the settings of the target stand that may refer to what stands elsewhere, or that others speak of: `/url`,
-    /// `/headers`, `/sign`, `/subject`.
+    /// `/headers`, `/sign`, `/subject`, `/concurrency`.
     pub target_places: Places,
     /// Most attempts of one engine at once.
     pub concurrency: usize,

@@ -15,6 +15,7 @@ mod reference;
 pub mod report;
 mod schemas;
 mod setting;
+mod shares;
 pub mod suite;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,7 @@ pub fn load(paths: &[PathBuf], prefix: &Prefix) -> Loaded {
         loaded.problems.extend(file.into_problems());
     }
     loops::look(&mut loaded, prefix);
+    shares::look(&mut loaded);
     loaded
 }
 

@@ -240,7 +240,7 @@ fn deliver(table: &Table<'_>, retry: Option<&Retry>) -> Option<Sending> {
         retry_after_max: retry.after_max,
         reach: egress::Policy { allow: allow?, deny: deny? },
     });
-    let about: [&dyn About; 3] = [&URL, &HEADERS, &SIGN];
+    let about: [&dyn About; 4] = [&URL, &HEADERS, &SIGN, &CONCURRENCY];
     let place =
         |about: &dyn About| Some((format!("/{}", about.key()), table.file.place(&table.given(about)?)));
     let places = Places(about.into_iter().filter_map(place).collect());
@@ -298,7 +298,10 @@ fn publish(table: &Table<'_>, (source, prefix): Engine<'_>) -> Option<Sending> {
         return None;
     }
     source.is_none_or(|source| no_loop(&context, &at, &subject, &takes(source, prefix))).then_some(())?;
-    let places = Places([("/subject".to_owned(), table.file.place(&at))].into());
+    let mut places = Places([("/subject".to_owned(), table.file.place(&at))].into());
+    if let Some(at) = table.given(&CONCURRENCY) {
+        places.0.insert("/concurrency".to_owned(), table.file.place(&at));
+    }
     let settings = publish::Settings { subject, timeout: timeout? };
     let target = Target::Publish(settings);
     Some(Sending { target, places, concurrency: to_usize(concurrency?), rate: None })

@@ -89,6 +89,8 @@ codes! {
         "Names of streams have no blanks, dots, `*`, `>`, slashes or backslashes.";
     OwnStream = "E036", "A stream of the engine's own",
         "The streams of retries, lanes and dead letters and the buckets are no sources, nor are mirrors and copies of them: what the engine stores there would come back to it, be stored again, and so on without end.";
+    ShareTooSmall = "E037", "More attempts at once than there is room for",
+        "What is taken from the source is shared by the subscriptions of a pipeline: each leaves the others as much of `max_in_flight` as it has itself, so that a slow endpoint never keeps events from its neighbours. A warning: it works, and what finds no room goes through the lane.";
     SchemaMissing = "E040", "A schema file can't be read",
         "The path is taken from the folder of the pipeline file.";
     SchemaNotJson = "E041", "A schema file is not JSON",

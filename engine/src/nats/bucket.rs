@@ -70,6 +70,13 @@ impl Bucket {
         self.nats.store(format!("{}{key}", self.subjects), headers, body).await
     }
 
+    /// Removes a record if nothing was said of its key since it was read with this sequence; the sequence of what says so.
+    pub(super) async fn remove(&self, key: &str, expected: u64) -> Result<u64, StoreError> {
+        let removed = ("KV-Operation".to_owned(), "PURGE".to_owned());
+        let headers = vec![removed, rollup(), (expected_sequence(), expected.to_string())];
+        self.nats.store(format!("{}{key}", self.subjects), headers, Bytes::new()).await
+    }
+
     /// Writes a record over whatever is there.
     pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<u64, StoreError> {
         self.nats.store(format!("{}{key}", self.subjects), Vec::new(), body).await

@@ -9,6 +9,7 @@ pub mod consumers;
 pub mod diagnosis;
 mod fit;
 pub mod history;
+pub mod lane_owners;
 pub mod lanes;
 pub mod letters;
 pub mod modules;

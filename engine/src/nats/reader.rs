@@ -31,6 +31,7 @@ pub struct Reader {
     subject: String,
     from: u64,
     batch: usize,
+    bytes: usize,
     direct: bool,
     read: VecDeque<Stored>,
 }
@@ -46,7 +47,16 @@ impl Reader {
     /// From `from` on, in batches.
     pub fn new(nats: &Nats, stream: String, subject: String, from: u64) -> Self {
         let read = VecDeque::new();
-        Self { nats: nats.clone(), stream, subject, from, batch: BATCH_MAX, direct: true, read }
+        Self {
+            nats: nats.clone(),
+            stream,
+            subject,
+            from,
+            batch: BATCH_MAX,
+            bytes: BATCH_BYTES,
+            direct: true,
+            read,
+        }
     }
 
     /// The same from the stream's leader alone, one message at a time: for what must not be read stale.
@@ -58,6 +68,28 @@ impl Reader {
     #[must_use]
     pub fn at_once(self, batch: usize) -> Self {
         Self { batch: batch.clamp(1, BATCH_MAX), ..self }
+    }
+
+    /// The same, with at most so many messages and about so many bytes in the next answer.
+    pub fn set_answer(&mut self, messages: usize, bytes: usize) {
+        self.batch = messages.clamp(1, BATCH_MAX);
+        self.bytes = bytes.clamp(1, BATCH_BYTES);
+    }
+
+    /// Whether the next message has to be asked for.
+    pub fn must_ask(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// The sequence at which it goes on.
+    pub fn at(&self) -> u64 {
+        self.from
+    }
+
+    /// Goes on at another sequence; what was read ahead is forgotten.
+    pub fn go_to(&mut self, from: u64) {
+        self.from = from;
+        self.read.clear();
     }
 
     /// The next message. None: there is none now; one that is stored later is found when asked again.
@@ -90,7 +122,7 @@ impl Reader {
         let client = self.nats.client();
         let inbox = client.new_inbox();
         let query = json!({
-            "seq": self.from, "next_by_subj": self.subject, "batch": self.batch, "max_bytes": BATCH_BYTES
+            "seq": self.from, "next_by_subj": self.subject, "batch": self.batch, "max_bytes": self.bytes
         });
         let Ok(mut answers) = client.subscribe(inbox.clone()).await else { return Answer::Nobody };
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);

@@ -198,6 +198,10 @@ impl Registry {
         Ok(Self { nats: nats.clone(), store })
     }
 
+    pub(super) fn nats(&self) -> &Nats {
+        &self.nats
+    }
+
     pub(super) fn bucket(&self) -> Bucket {
         Bucket::new(&self.nats, &self.nats.prefix().registry())
     }
@@ -457,6 +461,17 @@ impl Registry {
             };
             Some(LaneChange { pipeline, subscription, record })
         }))
+    }
+
+    /// Removes a record without leaving a marker behind.
+    pub(super) async fn forget(&self, key: &str) -> Result<(), RegistryError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        self.store.stream.purge().filter(subject).await.map(|_| ()).map_err(written)
+    }
+
+    /// The records of these keys, then every change.
+    pub(super) async fn watch(&self, keys: &str) -> Result<kv::Watch, RegistryError> {
+        self.store.watch_with_history(keys).await.map_err(read)
     }
 
     /// Told of every change of a module's record.

@@ -188,8 +188,33 @@ impl Nats {
         self.fitting(retries(self), |config| fit::retries(config).and_then(|()| whole(config))).await?;
         let lanes = lanes(self, lane_messages_max);
         self.fitting(lanes, |config| fit::lanes(config).and_then(|()| whole(config))).await?;
+        self.let_lanes_be_read_in_batches().await;
         self.fitting(dead_letters(self), fit::dead_letters).await?;
         self.ensure_bucket().await
+    }
+
+    /// Lanes are read in batches where their stream allows direct gets. One that an older version has made doesn't: that is
+    /// changed, and nothing else of it. Where it may not be, lanes are read one task at a time.
+    async fn let_lanes_be_read_in_batches(&self) {
+        let stream = self.prefix().lanes();
+        let changed = async {
+            let mut info: serde_json::Value = api(self, format!("STREAM.INFO.{stream}"), &json!({})).await?;
+            if info["config"]["allow_direct"] == true {
+                return Ok(());
+            }
+            // As the server says it, so that what this client doesn't know is kept.
+            info["config"]["allow_direct"] = true.into();
+            let _: serde_json::Value = api(self, format!("STREAM.UPDATE.{stream}"), &info["config"]).await?;
+            tracing::info!(stream, "the stream of lanes allows direct gets from now on");
+            Ok::<_, ApiError>(())
+        };
+        if let Err(error) = changed.await {
+            tracing::warn!(
+                stream,
+                error = crate::model::fault::chain(&error),
+                "the stream of lanes doesn't allow direct gets, so lanes are read one task at a time; `nats stream edit --allow-direct` changes that"
+            );
+        }
     }
 
     async fn fitting(
@@ -333,6 +358,7 @@ fn lanes(nats: &Nats, lane_messages_max: u64) -> Config {
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
         max_messages_per_subject: i64::try_from(lane_messages_max).unwrap_or(i64::MAX),
+        allow_direct: true,
         ..Default::default()
     }
 }

@@ -81,6 +81,18 @@ fn sign(fault: &Fault) -> Sign {
     }
 }
 
+/// Whether an attempt that ended so has asked anything of its endpoint: what has not spends nothing of the lane's rate.
+fn was_sent(next: &Next) -> bool {
+    match next {
+        Next::Delivered { .. } => true,
+        Next::Filtered(_) | Next::Onward(_) | Next::Split(_) | Next::Held(..) => false,
+        Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => {
+            fault.stage == Stage::Deliver
+                && !matches!(fault.code, Code::Egress | Code::Config | Code::OutOfFiles)
+        }
+    }
+}
+
 impl Engine {
     /// Carries a task as far as it comes now: door, attempt, outcome. `again`: its message was delivered before.
     pub(super) async fn carry(self: Arc<Self>, task: Task, hold: Hold, again: bool) {
@@ -109,8 +121,12 @@ impl Engine {
         let ticket = self.running.begin(&task, hold)?;
         let slot = match lane.entry() {
             Entry::Wait => match timeout(SPILL_AFTER, lane.turn(Timestamp::now)).await {
-                Ok(Some(slot)) if lane.entry() != Entry::Store => Some(Slot::new(slot, None)),
-                _ => None,
+                Ok(Some(slot)) if lane.entry() != Entry::Store => Some(slot),
+                Ok(Some(_)) => {
+                    lane.give_back_paces(1);
+                    None
+                }
+                Ok(None) | Err(_) => None,
             },
             Entry::IfFree => lane.newcomer(Timestamp::now()),
             Entry::Store => None,
@@ -203,13 +219,21 @@ impl Engine {
             let began = Timestamp::now();
             let next = match self.before(&lane, &mut task).await {
                 Err(Stopped) => return,
-                Ok(Some(next)) => next,
+                Ok(Some(next)) => {
+                    lane.give_back_paces(1);
+                    next
+                }
                 Ok(None) if self.answered.remembers(&task, began) => {
                     tracing::debug!(delivery_id = %task.delivery_id, "answered before, settled without sending");
+                    lane.give_back_paces(1);
+                    drop(slot);
                     return self.finish(ticket, lease).await;
                 }
                 Ok(None) => {
                     let next = self.advance(&lane, &task, &ticket, &mut lease).await;
+                    if !was_sent(&next) {
+                        lane.give_back_paces(1);
+                    }
                     self.observe(&lane, &task, &next, began);
                     next
                 }
@@ -231,11 +255,14 @@ impl Engine {
                     task = onward;
                 }
                 Next::Delivered { .. } => {
+                    // Nothing of it has to be stored: the next attempt needn't wait until it is removed.
+                    drop(slot);
                     self.finish(ticket, lease).await;
                     lane.counters.delivered.increment(1);
                     return;
                 }
                 Next::Filtered(_) => {
+                    drop(slot);
                     self.finish(ticket, lease).await;
                     lane.counters.filtered.increment(1);
                     return;

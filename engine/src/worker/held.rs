@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::storing::Storing;
+use super::under_way::Taken;
 use crate::nats::Acker;
 
 /// How often the server is told that a held message is still being worked on (`ack_wait` is 10 s).
@@ -51,6 +52,11 @@ enum Release {
         storing: Arc<Storing>,
         sequence: AtomicU64,
     },
+    /// A task that lies in a lane until then.
+    InLane {
+        storing: Arc<Storing>,
+        taken: Mutex<Option<Taken>>,
+    },
     #[cfg(test)]
     Nothing,
 }
@@ -61,7 +67,7 @@ struct Inner {
     release: Release,
     id: u64,
     holds: Arc<Holds>,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Mutex<Option<OwnedSemaphorePermit>>,
     /// Copies of the same work, settled with it.
     also: Mutex<Vec<Hold>>,
     /// Told when the message was acknowledged (a suspect's turn ends then).
@@ -95,10 +101,23 @@ impl Hold {
         Self::new(holds, id, Release::Lease { storing, sequence: AtomicU64::new(sequence) }, None)
     }
 
+    /// Holds a task of a lane, which is deleted there when everything is settled. Let go of, it is taken again.
+    pub fn in_lane(holds: &Arc<Holds>, storing: Arc<Storing>, taken: Taken) -> Self {
+        let id = holds.next.fetch_add(1, Ordering::Relaxed);
+        let taken = Mutex::new(Some(taken));
+        Self::new(holds, id, Release::InLane { storing, taken }, None)
+    }
+
     /// Holds nothing.
     #[cfg(test)]
     pub fn nothing(holds: &Arc<Holds>) -> Self {
         Self::new(holds, 0, Release::Nothing, None)
+    }
+
+    /// Holds nothing, in this room.
+    #[cfg(test)]
+    pub fn in_room(holds: &Arc<Holds>, room: OwnedSemaphorePermit) -> Self {
+        Self::new(holds, 0, Release::Nothing, Some(room))
     }
 
     fn new(holds: &Arc<Holds>, id: u64, release: Release, room: Option<OwnedSemaphorePermit>) -> Self {
@@ -108,11 +127,16 @@ impl Hold {
             release,
             id,
             holds: holds.clone(),
-            _room: room,
+            room: Mutex::new(room),
             also: Mutex::default(),
             done: Mutex::new(None),
         };
         Self { inner: Arc::new(inner), settled: false }
+    }
+
+    /// Gives the room back before the end: for what waits in a line of its own.
+    pub fn give_back_room(&self) {
+        self.inner.room.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Told when the message has been acknowledged; dropped without a word when it was let go.
@@ -155,6 +179,14 @@ impl Hold {
             Release::Message(acker) => acker.ack().await,
             Release::Lease { storing, sequence } => {
                 storing.delete_lease(sequence.load(Ordering::Acquire)).await;
+            }
+            Release::InLane { storing, taken } => {
+                let taken = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(taken) = taken
+                    && storing.remove_from_lane(taken.sequence).await
+                {
+                    taken.settled();
+                }
             }
             #[cfg(test)]
             Release::Nothing => {}

@@ -32,6 +32,18 @@ impl Engine {
             }
         }));
         let engine = self.clone();
+        // As above: what is under way at shutdown is this process's own until its end.
+        self.house.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
+            engine.keep_process_sign().await;
+        }));
+        let engine = self.clone();
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                engine.follow_owners().await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }));
+        let engine = self.clone();
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             engine.storing.look_into_it().await;
         }));

@@ -203,7 +203,7 @@ impl Engine {
         let hold = Hold::message(&self.holds, acker, Some(room));
         pipeline.received.increment(1);
         let suspect = if deliveries >= SUSPECT_DELIVERIES {
-            Box::pin(self.suspect(&source)).await
+            Box::pin(self.suspect(&source, &hold)).await
         } else {
             Suspect::No
         };
@@ -309,8 +309,11 @@ impl Engine {
                 return self.park_bytes(&pipeline, &token, message, hold).await;
             }
         };
-        let suspect =
-            if deliveries >= SUSPECT_DELIVERIES { Box::pin(self.suspect(&place)).await } else { Suspect::No };
+        let suspect = if deliveries >= SUSPECT_DELIVERIES {
+            Box::pin(self.suspect(&place, &hold)).await
+        } else {
+            Suspect::No
+        };
         let turn = match suspect {
             Suspect::No => None,
             Suspect::Turn(turn) => Some((turn, hold.on_done())),
@@ -361,8 +364,8 @@ impl Engine {
     }
 
     /// Waits for a suspect's turn and notes the start, so that a crash now is counted against it.
-    pub(super) async fn suspect(&self, message: &SourceRef) -> Suspect {
-        let Some(turn) = self.unless_stopped(self.suspects.turn()).await else { return Suspect::Stopped };
+    pub(super) async fn suspect(&self, message: &SourceRef, hold: &Hold) -> Suspect {
+        let Some(turn) = self.unless_stopped(self.suspects.turn(hold)).await else { return Suspect::Stopped };
         let mut pause = PAUSE.0;
         let mut stuck = None;
         // Read once: a count that was written but not acknowledged must not be counted again.
@@ -435,7 +438,7 @@ impl Engine {
         }
     }
 
-    async fn clear_suspect(&self, message: &SourceRef) {
+    pub(super) async fn clear_suspect(&self, message: &SourceRef) {
         if let Err(error) = self.registry.clear_suspect(message).await {
             tracing::debug!(%error, "a settled suspect's record stays behind");
         }
@@ -456,7 +459,7 @@ pub(super) enum Suspect {
     Stopped,
 }
 
-fn killer() -> Fault {
+pub(super) fn killer() -> Fault {
     let detail = "the engine ended three times while this message alone was being started";
     Fault::never(Stage::Source, Code::CrashLoop, Whose::Engine, Reason::CrashLoop, detail)
 }

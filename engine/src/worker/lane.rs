@@ -7,6 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::counters::Counters;
+use super::lane_owner::Drained;
+use super::shares::{DirectRoom, DirectShare, DirectUse};
 use crate::lane::Pace;
 use crate::lane::circuit::{Change, Circuit, CircuitState};
 use crate::model::Timestamp;
@@ -30,6 +32,13 @@ pub struct Lane {
     pub changed: Arc<Notify>,
     /// Counters with this lane's labels.
     pub counters: Arc<Counters>,
+    /// Who drains it, and what is under way.
+    pub(super) drained: Arc<Drained>,
+    /// Room of its pipeline for attempts that hold what was taken from the source, and what it has of it.
+    pub(super) room: Arc<DirectRoom>,
+    direct: Arc<DirectUse>,
+    /// Told of each store into it.
+    told_of_stores: Arc<Notify>,
     state: Arc<Mutex<State>>,
 }
 
@@ -107,14 +116,23 @@ pub enum Plan {
 
 /// A slot of a lane; given back when dropped.
 pub struct Slot {
-    _slot: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _share: Option<OwnedSemaphorePermit>,
+    _direct: Option<DirectShare>,
 }
 
 impl Slot {
     /// From permits that were taken elsewhere.
     pub fn new(slot: OwnedSemaphorePermit, share: Option<OwnedSemaphorePermit>) -> Self {
-        Self { _slot: slot, _share: share }
+        Self { _permit: slot, _share: share, _direct: None }
+    }
+
+    fn direct(
+        slot: OwnedSemaphorePermit,
+        share: Option<OwnedSemaphorePermit>,
+        direct: Option<DirectShare>,
+    ) -> Self {
+        Self { _permit: slot, _share: share, _direct: direct }
     }
 }
 
@@ -148,6 +166,10 @@ impl Lane {
             newcomers: Arc::new(Semaphore::new(slots / 2)),
             changed: Arc::new(Notify::new()),
             counters: Arc::new(counters),
+            drained: Arc::default(),
+            room: Arc::default(),
+            direct: Arc::default(),
+            told_of_stores: Arc::default(),
             state: Arc::new(Mutex::new(State {
                 spilling: false,
                 stored: 0,
@@ -162,6 +184,11 @@ impl Lane {
             pipeline,
             subscription,
         }
+    }
+
+    /// The same, in room that it shares with other lanes of its pipeline.
+    pub(super) fn in_room(self, room: Arc<DirectRoom>) -> Self {
+        Self { room, ..self }
     }
 
     /// The lane with another version of its subscription: what runs, what the circuit has seen and what the rate has left
@@ -204,6 +231,10 @@ impl Lane {
             newcomers: self.newcomers.clone(),
             changed: self.changed.clone(),
             counters: self.counters.clone(),
+            drained: self.drained.clone(),
+            room: self.room.clone(),
+            direct: self.direct.clone(),
+            told_of_stores: self.told_of_stores.clone(),
             state: self.state.clone(),
         }
     }
@@ -243,7 +274,16 @@ impl Lane {
     pub fn newcomer(&self, now: Timestamp) -> Option<Slot> {
         let share = self.newcomers.clone().try_acquire_owned().ok()?;
         let slot = self.slots.clone().try_acquire_owned().ok()?;
-        self.take_pace(now).is_ok().then(|| Slot::new(slot, Some(share)))
+        let direct = match self.direct_most() {
+            Some(most) => Some(DirectShare::take(&self.room, &self.direct, most)?),
+            None => None,
+        };
+        self.take_pace(now).is_ok().then(|| Slot::direct(slot, Some(share), direct))
+    }
+
+    /// The room that lanes of its pipeline share; none: there is no other lane to leave any to.
+    fn direct_most(&self) -> Option<usize> {
+        (self.pipeline.subscriptions().len() > 1).then_some(self.pipeline.source.max_in_flight)
     }
 
     /// Takes one attempt of the rate limit, or says how long to wait for one.
@@ -266,13 +306,17 @@ impl Lane {
         }
     }
 
-    /// Waits for a slot and for the rate limit.
-    pub async fn turn(&self, clock: fn() -> Timestamp) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a slot, for room, and for the rate limit.
+    pub async fn turn(&self, clock: fn() -> Timestamp) -> Option<Slot> {
         let slot = self.slots.clone().acquire_owned().await.ok()?;
+        let direct = match self.direct_most() {
+            Some(most) => Some(DirectShare::wait(&self.room, &self.direct, most).await),
+            None => None,
+        };
         while let Err(wait) = self.take_pace(clock()) {
             tokio::time::sleep(wait).await;
         }
-        Some(slot)
+        Some(Slot::direct(slot, None, direct))
     }
 
     /// Whether the circuit has been open for so long that nobody should wait any more.
@@ -284,7 +328,21 @@ impl Lane {
     pub fn spill(&self) -> bool {
         let mut state = self.state();
         state.stored += 1;
-        !std::mem::replace(&mut state.spilling, true)
+        let news = !std::mem::replace(&mut state.spilling, true);
+        drop(state);
+        self.told_of_stores.notify_waiters();
+        news
+    }
+
+    /// Waits until more was stored than `stored`.
+    pub async fn newly_stored(&self, stored: u64) {
+        loop {
+            let told = self.told_of_stores.notified();
+            if self.stored() != stored {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// How much was stored so far, to compare with later.

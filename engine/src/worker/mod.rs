@@ -7,8 +7,10 @@ mod again;
 mod answered;
 mod attempt;
 mod counters;
+mod cursor;
 mod drain;
 mod ends;
+mod expiry;
 mod gate;
 mod health;
 mod held;
@@ -17,6 +19,7 @@ mod intake;
 #[cfg(test)]
 mod interleavings;
 mod lane;
+mod lane_owner;
 mod loops;
 mod misconfigured;
 mod modules;
@@ -29,8 +32,11 @@ mod storing;
 mod succession;
 mod suspects;
 mod taking;
+mod turns;
+mod under_way;
 mod unreadable;
 mod unstorable;
+mod whole;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,15 +52,17 @@ use self::gate::Gate;
 use self::health::{Health, Part};
 use self::held::Holds;
 use self::lane::Lane;
+use self::lane_owner::Process;
 pub use self::modules::TRIES_MAX;
 use self::reused_ids::ReusedIds;
 use self::revision::Force;
 use self::running::Running;
-use self::shares::Shares;
+use self::shares::{DirectRoom, Shares};
 use self::storing::Storing;
 pub use self::succession::Successor;
 use self::suspects::Suspects;
 use self::taking::{Left, Origin};
+use self::turns::Turns;
 use crate::model::{Name, Next, Task, Timestamp};
 use crate::nats::registry::RegistryError;
 use crate::nats::streams::StreamsError;
@@ -154,6 +162,10 @@ pub struct Engine {
     running: Running,
     /// What draining lanes have of the room of all sources together.
     shares: Shares,
+    /// This process, as the owner of lanes.
+    process: Arc<Process>,
+    /// The line of those that ask about lanes.
+    turns: Arc<Turns>,
     answered: Arc<Answered>,
     reused_ids: Arc<ReusedIds>,
     suspects: Suspects,
@@ -194,6 +206,8 @@ struct Kept {
     gate: Arc<Gate>,
     holds: Arc<Holds>,
     running: Running,
+    process: Arc<Process>,
+    turns: Arc<Turns>,
     answered: Arc<Answered>,
     reused_ids: Arc<ReusedIds>,
     suspects: Suspects,
@@ -218,7 +232,8 @@ impl Engine {
         loops::refuse(&pipelines, &takes)?;
         for pipeline in &pipelines {
             let names = pipeline.subscriptions().iter().map(|subscription| &subscription.name);
-            lanes.insert(pipeline.name.clone(), lanes_anew(&registry, pipeline, names).await?);
+            let anew = lanes_anew(&registry, pipeline, names, &Arc::default()).await?;
+            lanes.insert(pipeline.name.clone(), anew);
         }
         let kept = Kept {
             nats,
@@ -228,6 +243,8 @@ impl Engine {
             gate: Arc::default(),
             holds: Arc::default(),
             running: Running::default(),
+            process: Arc::new(Process::new()),
+            turns: Arc::default(),
             answered: Arc::default(),
             reused_ids: Arc::default(),
             suspects: Suspects::default(),
@@ -245,8 +262,8 @@ impl Engine {
     }
 
     fn of(kept: Kept, pipelines: Vec<Arc<Pipeline>>, lanes: Lanes) -> Arc<Self> {
-        let Kept { nats, registry, limits, onlooker, holds, running, answered, reused_ids, suspects, .. } =
-            kept;
+        let Kept { nats, registry, limits, onlooker, holds, running, process, turns, .. } = kept;
+        let (answered, reused_ids, suspects) = (kept.answered, kept.reused_ids, kept.suspects);
         let health = Health::default();
         let mut forces = HashMap::new();
         for pipeline in &pipelines {
@@ -266,6 +283,8 @@ impl Engine {
             lanes,
             holds,
             running,
+            process,
+            turns,
             answered,
             reused_ids,
             suspects,
@@ -318,6 +337,7 @@ impl Engine {
         }
         self.cut_off.cancel();
         self.retire().await;
+        self.retire_process().await;
         self.nats.flush().await;
         for pipeline in &self.pipelines {
             self.keep_floor(pipeline).await;
@@ -341,6 +361,7 @@ impl Engine {
             troubles.push("no connection to NATS".to_owned());
         }
         troubles.extend(self.storing.gate.why());
+        troubles.extend(self.process.trouble(tokio::time::Instant::now()));
         troubles
     }
 
@@ -405,10 +426,11 @@ async fn lanes_anew(
     registry: &Registry,
     pipeline: &Arc<Pipeline>,
     subscriptions: impl Iterator<Item = &Name>,
+    room: &Arc<DirectRoom>,
 ) -> Result<HashMap<Name, Arc<Lane>>, RegistryError> {
     let mut lanes = HashMap::new();
     for subscription in subscriptions.filter_map(|name| pipeline.subscription(name)) {
-        let lane = Lane::new(pipeline.clone(), subscription.clone());
+        let lane = Lane::new(pipeline.clone(), subscription.clone()).in_room(Arc::clone(room));
         let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
         if let Some(record) = kept {
             lane.restore(&record, Timestamp::now());

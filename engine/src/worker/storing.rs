@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Stuck, Trouble};
@@ -22,6 +23,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PART_HEADERS_BYTES: usize = 1024;
 /// The smallest parts that are tried.
 const PART_BYTES_MIN: usize = 1024;
+
+/// How long a task may take to be removed from its lane before intake stops for it.
+const REMOVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often it is looked into why something is stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -90,6 +94,11 @@ impl Patience<'_> {
             Some(stuck) => stuck.still(trouble),
             None => self.stuck = Some(self.storing.gate.stick(trouble)),
         }
+        self.pause().await
+    }
+
+    /// False: the engine stops.
+    async fn pause(&mut self) -> bool {
         tokio::select! {
             () = tokio::time::sleep(self.pause) => {}
             () = self.storing.cut_off.cancelled() => return false,
@@ -313,6 +322,26 @@ impl Storing {
                 return;
             }
         }
+    }
+
+    /// Deletes a task that is settled from its lane, again and again until the server says that it is gone. False: the engine
+    /// stops, and it may lie there still. Nothing is lost by that, so intake goes on; but not for long, or all that a lane
+    /// sends would be sent again by its next owner.
+    pub async fn remove_from_lane(&self, sequence: u64) -> bool {
+        let stream = self.nats.prefix().lanes();
+        let began = Instant::now();
+        let mut patience = self.patience("a task can't be removed from its lane", stream.clone(), None);
+        while let Err(error) = self.nats.delete(&stream, sequence).await {
+            let goes_on = if began.elapsed() < REMOVED_WITHIN {
+                patience.pause().await
+            } else {
+                patience.refused(error).await
+            };
+            if !goes_on {
+                return false;
+            }
+        }
+        true
     }
 
     /// A message as its stream still has it. `Err`: the engine stops.

@@ -36,7 +36,9 @@ impl Engine {
             let known = self.lanes.get(&pipeline.name);
             let is_new = |name: &&Name| known.is_none_or(|known| !known.contains_key(*name));
             let new = pipeline.subscriptions().iter().map(|subscription| &subscription.name).filter(is_new);
-            let new = super::lanes_anew(&self.registry, pipeline, new).await?;
+            let room = known.and_then(|known| known.values().next()).map(|lane| Arc::clone(&lane.room));
+            let room = room.unwrap_or_default();
+            let new = super::lanes_anew(&self.registry, pipeline, new, &room).await?;
             lanes.insert(pipeline.name.clone(), new);
         }
         Ok(Successor { old: self.clone(), pipelines, lanes })
@@ -71,6 +73,7 @@ impl Engine {
             () = self.tracker.wait() => {}
             () = cut_off.cancelled() => {}
         }
+        self.give_up_lanes_without_heir().await;
         self.cut_off.cancel();
         // The floors of the others are kept by who takes them now: this engine may have had them from another stream.
         let gone = self.pipelines.iter().filter(|pipeline| !kept.contains(&pipeline.name));
@@ -79,6 +82,14 @@ impl Engine {
             self.keep_floor(pipeline).await;
         }
         tracing::debug!(engine = self.id, "what the engine before had begun has come to its end");
+    }
+
+    /// Lets others drain the lanes that are in no file of this process any more.
+    async fn give_up_lanes_without_heir(&self) {
+        let Some(heir) = self.successor.get().and_then(std::sync::Weak::upgrade) else { return };
+        for lane in self.all_lanes().filter(|lane| heir.heir_of(lane).is_none()) {
+            self.give_up_lane(lane).await;
+        }
     }
 
     /// What the gauges say of files and lanes that are no longer there.
@@ -131,6 +142,8 @@ impl Successor {
             gate: old.storing.gate.clone(),
             holds: old.holds.clone(),
             running: old.running.clone(),
+            process: old.process.clone(),
+            turns: old.turns.clone(),
             answered: old.answered.clone(),
             reused_ids: old.reused_ids.clone(),
             suspects: old.suspects.clone(),

@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::held::Hold;
+
 /// From this delivery on a message is a suspect.
 pub const SUSPECT_DELIVERIES: u64 = 4;
 /// What was started this often as a suspect is dead-lettered.
 pub const SUSPECT_STARTS_MAX: u32 = 3;
+
+/// Suspects that wait in line without room in `max_in_flight`; those behind them keep theirs, so that what is held is bounded.
+const LINE_MAX: usize = 2_048;
 
 /// The longest turn, for the sake of those behind it.
 pub const TURN_MAX: Duration = Duration::from_secs(30);
@@ -33,14 +38,18 @@ pub struct Turn {
 }
 
 impl Suspects {
-    /// Waits for a turn.
-    pub async fn turn(&self) -> Turn {
+    /// Waits for a turn. Intake goes on meanwhile: room that a suspect had would be held for as long as all those before it
+    /// take.
+    pub async fn turn(&self, hold: &Hold) -> Turn {
         loop {
             let receiver = {
                 let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
                 if !inner.busy {
                     inner.busy = true;
                     return Turn { inner: self.inner.clone() };
+                }
+                if inner.waiting.len() < LINE_MAX {
+                    hold.give_back_room();
                 }
                 let (sender, receiver) = oneshot::channel();
                 inner.waiting.push(sender);
@@ -67,21 +76,32 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::super::held::Holds;
     use super::*;
 
     #[tokio::test]
-    async fn one_suspect_has_its_turn_at_a_time_and_all_come_to_it() {
+    async fn one_suspect_has_its_turn_at_a_time_and_all_come_to_it_without_holding_room() {
         let suspects = Arc::new(Suspects::default());
-        let first = suspects.turn().await;
+        let (holds, room) = (Arc::<Holds>::default(), Arc::new(Semaphore::new(21)));
+        let held = || Hold::in_room(&holds, room.clone().try_acquire_owned().unwrap());
+        let first_held = held();
+        let first = suspects.turn(&first_held).await;
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let suspects = suspects.clone();
+            let (suspects, hold) = (suspects.clone(), held());
             tasks.spawn(async move {
-                let turn = suspects.turn().await;
+                let turn = suspects.turn(&hold).await;
                 assert!(suspects.inner.lock().unwrap().busy);
                 drop(turn);
             });
         }
+        // Only the one whose turn it is keeps its room.
+        while room.available_permits() < 20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(room.available_permits(), 20);
         drop(first);
         while let Some(done) = tasks.join_next().await {
             done.unwrap();

@@ -350,6 +350,7 @@ impl<'r> Rename<'r> {
         for sign in self.registry.signs(self.from).await? {
             self.registry.retire(self.from, &sign.engine).await?;
         }
+        self.registry.forget_owners(self.from).await?;
         if self.registry.revision(self.from).await?.is_some() {
             self.registry.clear_revision(self.from).await?;
             step();
