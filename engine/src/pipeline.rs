@@ -136,6 +136,14 @@ impl Subscription {
         &self.steps_hash
     }
 
+    /// Longest time that its endpoint is left alone because it asks for that.
+    pub fn retry_after_max(&self) -> Duration {
+        match &self.target {
+            Target::Webhook(endpoint) => endpoint.settings().retry_after_max,
+            Target::Publish(_) => Duration::ZERO,
+        }
+    }
+
     /// Whether it does the same to an event, and sends it to the same place in the same way, as another version of it.
     pub fn works_like(&self, other: &Self) -> bool {
         let sends_alike = match (&self.target, &other.target) {

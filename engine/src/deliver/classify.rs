@@ -41,9 +41,14 @@ pub fn classify(
         300..=399 => later(text(": redirects are not followed")),
         _ => later(text("")),
     };
+    let asked =
+        retry_after.and_then(|value| parse_retry_after(value, now)).map(|wait| wait.min(retry_after_max));
     if let Again::Later { after, .. } = &mut fault.again {
-        *after =
-            retry_after.and_then(|value| parse_retry_after(value, now)).map(|wait| wait.min(retry_after_max));
+        *after = asked;
+    }
+    // CloudEvents, "HTTP 1.1 Web Hooks", 2.2: the sender must refrain from sending until then, whatever becomes of this event.
+    if matches!(status, 429 | 503) {
+        fault.hold = asked.filter(|wait| !wait.is_zero());
     }
     fault.status = Some(status);
     Err(fault)
@@ -135,6 +140,21 @@ mod tests {
             Again::Later { after, .. } => after.map(|after| after.as_secs()),
             again => panic!("{again:?}"),
         }
+    }
+
+    #[test]
+    fn only_429_and_503_ask_for_no_requests_at_all() {
+        let hold = |status, retry_after| fault(status, retry_after).hold.map(|hold| hold.as_secs());
+        assert_eq!(
+            (hold(429, Some("30")), hold(503, Some("Sun, 06 Nov 1994 08:49:37 GMT"))),
+            (Some(30), Some(37))
+        );
+        assert_eq!(hold(503, Some("100000")), Some(3_600), "but not for longer than retry_after_max");
+        assert_eq!((hold(503, None), hold(503, Some("0")), hold(503, Some("soon"))), (None, None, None));
+        assert_eq!((hold(500, Some("30")), hold(408, Some("30"))), (None, None));
+        let named = Rules { give_up_on: &[503], ..RULES };
+        let given_up = classify(503, Some("30"), NOW, named).expect_err("a fault");
+        assert_eq!(given_up.hold, Some(Duration::from_secs(30)), "whatever becomes of the event");
     }
 
     #[test]

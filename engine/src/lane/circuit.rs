@@ -17,7 +17,7 @@ pub struct Settings {
     pub probe_first: Duration,
     /// The longest wait between probes.
     pub probe_max: Duration,
-    /// A lane whose circuit has been open for so long without a break is disabled.
+    /// A lane whose attempts have gone on failing for so long without a break is disabled.
     pub disable_after: Duration,
 }
 
@@ -94,6 +94,14 @@ pub struct Circuit {
     probe_wait: Duration,
     /// Attempts allowed at once after an opening; `None`: no limit of the circuit's.
     ramp: Option<usize>,
+    /// When the endpoint asked last to be left alone, if the circuit is open because of that.
+    held_since: Option<Timestamp>,
+    /// The wait until the next probe as it was planned.
+    planned: Duration,
+    /// When an attempt failed last while it is open.
+    failed_last: Timestamp,
+    /// How long attempts have gone on failing while it is open. Time in which nothing was attempted is no part of it.
+    failing: Duration,
 }
 
 /// What a record changed.
@@ -118,12 +126,31 @@ impl Circuit {
             failing_since: None,
             probe_wait: settings.probe_first,
             ramp: None,
+            held_since: None,
+            planned: settings.probe_first,
+            failed_last: Timestamp::default(),
+            failing: Duration::ZERO,
         }
     }
 
-    /// An open circuit as another run of the engine left it: the time of the opening counts on, the probe is due.
-    pub fn reopened(settings: Settings, since: Timestamp, now: Timestamp) -> Self {
-        Self { state: CircuitState::Open { since, probe_at: now }, ..Self::new(settings) }
+    /// An open circuit as another run of the engine left it: the time of the opening counts on, and so does how long attempts
+    /// have gone on failing. The probe is due.
+    pub fn reopened(settings: Settings, since: Timestamp, failing: Duration, now: Timestamp) -> Self {
+        let state = CircuitState::Open { since: since.min(now), probe_at: now };
+        Self { state, failing, failed_last: now, ..Self::new(settings) }
+    }
+
+    /// The same with other settings, at once to be probed; a hold goes on.
+    #[must_use]
+    pub fn with(self, settings: Settings, now: Timestamp) -> Self {
+        match self.state {
+            CircuitState::Open { since, probe_at } => {
+                let probe_at = if self.held_since.is_some() { probe_at } else { now };
+                let state = CircuitState::Open { since, probe_at };
+                Self { settings, state, probe_wait: settings.probe_first, ..self }
+            }
+            CircuitState::Closed => Self::new(settings),
+        }
     }
 
     /// Closed again, with nothing remembered.
@@ -131,12 +158,57 @@ impl Circuit {
         *self = Self::new(self.settings);
     }
 
-    /// Whether it has been open for so long that its lane should be disabled.
-    pub fn is_hopeless(&self, now: Timestamp) -> bool {
-        match self.state {
-            CircuitState::Open { since, .. } => now.since(since) >= self.settings.disable_after,
-            CircuitState::Closed => false,
+    /// Whether attempts have gone on failing for so long that its lane should be disabled.
+    pub fn is_hopeless(&self) -> bool {
+        self.is_open() && self.failing >= self.settings.disable_after
+    }
+
+    /// How long attempts have gone on failing while it is open.
+    pub fn failing(&self) -> Duration {
+        self.failing
+    }
+
+    /// Whether it is open because the endpoint asked to be left alone, and until when.
+    pub fn held_until(&self) -> Option<Timestamp> {
+        match (self.held_since, self.state) {
+            (Some(_), CircuitState::Open { probe_at, .. }) => Some(probe_at),
+            _ => None,
         }
+    }
+
+    /// The endpoint asks to be left alone for `wait`: open until then, then a single request probes.
+    pub fn hold(&mut self, wait: Duration, now: Timestamp) -> Change {
+        let was_open = self.is_open();
+        let until = now.plus(wait);
+        let (since, probe_at) = match self.state {
+            CircuitState::Open { since, probe_at } if self.held_since.is_some() => {
+                (since, probe_at.max(until))
+            }
+            CircuitState::Open { since, .. } => (since, until),
+            CircuitState::Closed => (now, until),
+        };
+        self.open(since, probe_at, now);
+        self.held_since = Some(now);
+        self.planned = probe_at.since(now);
+        if was_open { Change::None } else { Change::Opened }
+    }
+
+    /// Somebody says that the endpoint need not be left alone any more: it is probed at once.
+    pub fn end_hold(&mut self, now: Timestamp) {
+        if self.held_since.take().is_some()
+            && let CircuitState::Open { since, .. } = self.state
+        {
+            self.state = CircuitState::Open { since, probe_at: now };
+        }
+    }
+
+    fn open(&mut self, since: Timestamp, probe_at: Timestamp, now: Timestamp) {
+        if !self.is_open() {
+            (self.failing, self.failed_last) = (Duration::ZERO, now);
+        }
+        self.state = CircuitState::Open { since, probe_at };
+        self.probe_wait = self.settings.probe_first;
+        self.ramp = None;
     }
 
     /// Where it stands.
@@ -161,12 +233,17 @@ impl Circuit {
     pub fn probing(&mut self, now: Timestamp) {
         if let CircuitState::Open { since, .. } = self.state {
             self.probe_wait = (self.probe_wait * 2).min(self.settings.probe_max);
+            self.planned = self.planned.max(self.probe_wait);
             self.state = CircuitState::Open { since, probe_at: now.plus(self.probe_wait) };
         }
     }
 
-    /// An attempt succeeded at `now`.
-    pub fn succeeded(&mut self, slots: usize, now: Timestamp) -> Change {
+    /// An attempt that began at `began` succeeded at `now`. One that was sent before the endpoint asked to be left alone says
+    /// nothing against that.
+    pub fn succeeded(&mut self, slots: usize, began: Timestamp, now: Timestamp) -> Change {
+        if self.held_since.is_some_and(|held| began < held) {
+            return Change::None;
+        }
         self.failures = 0;
         self.failing_since = None;
         match self.state {
@@ -186,6 +263,9 @@ impl Circuit {
     /// An attempt that began at `began` failed at `now`.
     pub fn failed(&mut self, began: Timestamp, now: Timestamp) -> Change {
         if self.is_open() {
+            // Twice the planned wait: a longer pause was not about the endpoint, nothing was there to be attempted.
+            self.failing += now.since(self.failed_last).min(self.planned * 2);
+            (self.failed_last, self.planned) = (now, self.probe_wait);
             return Change::None;
         }
         self.failures = self.failures.saturating_add(1);
@@ -196,9 +276,8 @@ impl Circuit {
         if !in_a_row && !self.fails_too_often() {
             return Change::None;
         }
-        self.state = CircuitState::Open { since: now, probe_at: now.plus(probe_first) };
-        self.probe_wait = probe_first;
-        self.ramp = None;
+        self.open(now, now.plus(probe_first), now);
+        self.planned = probe_first;
         Change::Opened
     }
 
@@ -220,10 +299,10 @@ impl Circuit {
     }
 }
 
-/// Whether a task that has waited in a lane since `stored` has used up what was left of its schedule, the circuit
-/// being open without a break since `open_since`.
-pub fn expired(stored: Timestamp, open_since: Timestamp, left: Duration, now: Timestamp) -> bool {
-    now.since(stored.max(open_since)) >= left
+/// Whether a task that has waited in a lane since `stored` has used up what was left of its schedule, the circuit being open
+/// without a break for `open_for`. The server has told when it was stored, so `now` is the wall clock's.
+pub fn expired(stored: Timestamp, open_for: Duration, left: Duration, now: Timestamp) -> bool {
+    now.since(stored).min(open_for) >= left
 }
 
 #[cfg(test)]
@@ -259,7 +338,7 @@ mod tests {
         for second in 0..19 {
             circuit.failed(at(second), at(second));
         }
-        circuit.succeeded(8, at(19));
+        circuit.succeeded(8, at(19), at(19));
         assert_eq!(circuit.failed(at(20), at(20)), Change::None);
     }
 
@@ -282,10 +361,10 @@ mod tests {
     fn one_success_closes_it_and_the_ramp_doubles() {
         let mut circuit = opened();
         assert_eq!(circuit.allowed(8), 1);
-        assert_eq!(circuit.succeeded(8, at(20)), Change::Closed);
+        assert_eq!(circuit.succeeded(8, at(20), at(20)), Change::Closed);
         let mut allowed = vec![circuit.allowed(8)];
         for _ in 0..3 {
-            assert_eq!(circuit.succeeded(8, at(20)), Change::None);
+            assert_eq!(circuit.succeeded(8, at(20), at(20)), Change::None);
             allowed.push(circuit.allowed(8));
         }
         assert_eq!(allowed, [1, 2, 4, 8]);
@@ -296,7 +375,7 @@ mod tests {
         let settings = Settings { failures: 5, ratio: Some(0.5), ..Settings::default() };
         let mut circuit = Circuit::new(settings);
         let mut opens = |second| {
-            circuit.succeeded(8, at(second));
+            circuit.succeeded(8, at(second), at(second));
             circuit.failed(at(second), at(second)) == Change::Opened
         };
         assert_eq!(
@@ -309,31 +388,88 @@ mod tests {
         let mut fair = Circuit::new(settings);
         for second in 0..100 {
             for _ in 0..3 {
-                fair.succeeded(8, at(second));
+                fair.succeeded(8, at(second), at(second));
             }
             assert_eq!(fair.failed(at(second), at(second)), Change::None);
         }
         let mut rare = Circuit::new(settings);
         for number in 0..100 {
-            rare.succeeded(8, at(number * 11));
+            rare.succeeded(8, at(number * 11), at(number * 11));
             assert_eq!(rare.failed(at(number * 11), at(number * 11)), Change::None);
         }
     }
 
+    /// Probes until `seconds`, all of which fail.
+    fn fail_until(circuit: &mut Circuit, seconds: u64) {
+        while let CircuitState::Open { probe_at, .. } = circuit.state()
+            && probe_at <= at(seconds)
+        {
+            circuit.probing(probe_at);
+            circuit.failed(probe_at, probe_at);
+        }
+    }
+
     #[test]
-    fn an_outage_of_days_is_hopeless() {
-        let circuit = opened();
-        let days = |days: u64| at(19 + days * 86_400);
-        assert!(!circuit.is_hopeless(days(4)));
-        assert!(circuit.is_hopeless(days(5)));
-        assert!(!Circuit::new(Settings::default()).is_hopeless(days(9)));
+    fn failures_that_go_on_for_days_are_hopeless() {
+        const DAY: u64 = 86_400;
+        let mut circuit = opened();
+        fail_until(&mut circuit, 4 * DAY);
+        assert!(!circuit.is_hopeless());
+        fail_until(&mut circuit, 5 * DAY + 60);
+        assert!(circuit.is_hopeless());
+        assert!(!Circuit::new(Settings::default()).is_hopeless());
+    }
+
+    #[test]
+    fn days_without_an_attempt_are_not_hopeless() {
+        const DAY: u64 = 86_400;
+        let mut circuit = opened();
+        fail_until(&mut circuit, 100);
+        circuit.probing(at(9 * DAY));
+        circuit.failed(at(9 * DAY), at(9 * DAY));
+        assert!(!circuit.is_hopeless(), "nothing came for days, then one failed");
+        let settings = Settings::default();
+        let reopened = Circuit::reopened(settings, at(0), circuit.failing(), at(9 * DAY));
+        assert!(!reopened.is_hopeless() && reopened.failing() == circuit.failing(), "nor over a restart");
+        let mut reopened = Circuit::reopened(settings, at(0), Duration::from_secs(5 * DAY - 30), at(9 * DAY));
+        fail_until(&mut reopened, 9 * DAY + 120);
+        assert!(reopened.is_hopeless(), "what had gone on before it counts on");
+    }
+
+    #[test]
+    fn an_endpoint_that_asks_to_be_left_alone_is_probed_when_its_time_is_over_and_by_one_request() {
+        let mut circuit = Circuit::new(Settings::default());
+        assert_eq!(circuit.failed(at(9), at(10)), Change::None);
+        assert_eq!(circuit.hold(Duration::from_secs(30), at(10)), Change::Opened);
+        assert_eq!(circuit.state(), CircuitState::Open { since: at(10), probe_at: at(40) });
+        assert_eq!(circuit.succeeded(8, at(9), at(11)), Change::None, "it was sent before that");
+        assert_eq!(circuit.hold(Duration::from_secs(5), at(12)), Change::None);
+        assert_eq!(circuit.held_until(), Some(at(40)), "the longer wish counts");
+        circuit.probing(at(40));
+        assert_eq!(circuit.allowed(8), 1);
+        circuit.failed(at(40), at(40));
+        assert_eq!(circuit.failing(), Duration::from_secs(30), "a hold counts as an open circuit");
+        assert_eq!(circuit.succeeded(8, at(42), at(43)), Change::Closed);
+        assert_eq!((circuit.allowed(8), circuit.held_until()), (1, None));
+    }
+
+    #[test]
+    fn a_person_ends_a_hold_and_then_one_request_probes() {
+        let mut circuit = Circuit::new(Settings::default());
+        circuit.hold(Duration::from_secs(3_600), at(10));
+        circuit.end_hold(at(20));
+        assert_eq!(circuit.state(), CircuitState::Open { since: at(10), probe_at: at(20) });
+        let before = circuit.clone();
+        circuit.end_hold(at(30));
+        assert_eq!(circuit.state(), before.state(), "an open circuit without a hold is left alone");
     }
 
     #[test]
     fn a_lane_task_expires_by_the_unbroken_opening_alone() {
         let left = Duration::from_secs(60);
-        assert!(!expired(at(0), at(100), left, at(159)));
-        assert!(expired(at(0), at(100), left, at(160)));
-        assert!(!expired(at(120), at(100), left, at(160)), "stored later");
+        let open_for = |seconds| Duration::from_secs(seconds);
+        assert!(!expired(at(0), open_for(59), left, at(159)));
+        assert!(expired(at(0), open_for(60), left, at(160)));
+        assert!(!expired(at(120), open_for(60), left, at(160)), "stored later");
     }
 }

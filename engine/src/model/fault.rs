@@ -243,6 +243,8 @@ pub struct Fault {
     pub again: Again,
     /// The HTTP status, if an endpoint answered.
     pub status: Option<u16>,
+    /// How long its endpoint wants no requests at all (429 and 503 with `Retry-After`).
+    pub hold: Option<Duration>,
     /// One line for a person. Never payload, never a secret.
     pub detail: String,
 }
@@ -253,7 +255,15 @@ pub const DETAIL_BYTES_MAX: usize = 1024;
 impl Fault {
     /// A fault that no later attempt mends.
     pub fn never(stage: Stage, code: Code, whose: Whose, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { stage, code, whose, again: Again::Never(reason), status: None, detail: cut(detail.into()) }
+        Self {
+            stage,
+            code,
+            whose,
+            again: Again::Never(reason),
+            status: None,
+            hold: None,
+            detail: cut(detail.into()),
+        }
     }
 
     /// A fault that a later attempt may mend; `exhausted` names the end if none does.
@@ -265,13 +275,13 @@ impl Fault {
         detail: impl Into<String>,
     ) -> Self {
         let again = Again::Later { after: None, exhausted };
-        Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
+        Self { stage, code, whose, again, status: None, hold: None, detail: cut(detail.into()) }
     }
 
     /// A fault of the operator's or our own at a delivery that no event has a part in.
     pub fn held(code: Code, whose: Whose, detail: impl Into<String>) -> Self {
         let (stage, again) = (Stage::Deliver, Again::Held);
-        Self { stage, code, whose, again, status: None, detail: cut(detail.into()) }
+        Self { stage, code, whose, again, status: None, hold: None, detail: cut(detail.into()) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Points in time. The one home of the wall clock: everything else is handed the time.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::time::OffsetDateTime;
 use ::time::format_description::well_known::Rfc3339;
@@ -19,6 +19,21 @@ impl Timestamp {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self::from_unix_nanos(since.unwrap_or_default().as_nanos().try_into().unwrap_or(u64::MAX))
+    }
+
+    /// A clock that never steps back or ahead: the wall clock as it was when the process first asked, moved on by the time that
+    /// has passed since. For what is only compared with itself (rates, circuits): a wall clock that is set anew stalls
+    /// nothing.
+    pub fn steady() -> Self {
+        static BEGAN: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (Timestamp::now(), Instant::now()));
+        let (wall, began) = &*BEGAN;
+        wall.plus(began.elapsed())
+    }
+
+    /// A point of the steady clock as the wall clock tells it now, for people and for other processes.
+    #[must_use]
+    pub fn on_the_wall(self, steady: Self, wall: Self) -> Self {
+        if self >= steady { wall.plus(self.since(steady)) } else { wall.minus(steady.since(self)) }
     }
 
     /// From nanoseconds since the epoch.
@@ -136,5 +151,13 @@ mod tests {
         assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
         assert_eq!(Timestamp::parse("1970-01-01T00:00:01+00:00").map(Timestamp::unix_seconds), Some(1));
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn what_is_steady_is_told_by_a_wall_clock_that_was_set_anew() {
+        let (steady, wall) = (Timestamp::from_unix_seconds(1_000), Timestamp::from_unix_seconds(400));
+        let told = |seconds| Timestamp::from_unix_seconds(seconds).on_the_wall(steady, wall).unix_seconds();
+        assert_eq!((told(1_030), told(990)), (430, 390));
+        assert!(Timestamp::steady() <= Timestamp::steady());
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bucket::if_there;
 use super::modules::{Alive, ModulesError};
-use super::registry::{LaneMode, LaneRecord, RegistryError};
+use super::registry::{LaneMode, LaneRecord, RecordChange, RegistryError};
 use super::{ApiError, Modules, Nats, Registry, Stored, tasks};
 use crate::model::{Name, Timestamp};
 
@@ -243,10 +243,23 @@ pub async fn pause(
     why: &str,
 ) -> Result<(), RegistryError> {
     let record = LaneRecord::new(LaneMode::Paused, why);
-    registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await
+    let wanted = |there: Option<&LaneRecord>| match there {
+        Some(there) if there.state == LaneMode::Paused && there.why == why => RecordChange::Leave,
+        Some(_) | None => RecordChange::Write(record.clone()),
+    };
+    registry.change_lane(pipeline.as_str(), subscription.as_str(), wanted).await.map(|_| ())
 }
 
 /// Starts the attempts of a lane again, whatever stopped them.
 pub async fn resume(registry: &Registry, pipeline: &Name, subscription: &Name) -> Result<(), RegistryError> {
-    registry.clear_lane(pipeline.as_str(), subscription.as_str()).await
+    // Once: what an engine says after that is about the time after that.
+    let mut was_there = true;
+    let wanted = |there: Option<&LaneRecord>| match there {
+        Some(_) if std::mem::take(&mut was_there) => RecordChange::Remove,
+        Some(there) if there.state == LaneMode::Paused || there.state == LaneMode::Disabled => {
+            RecordChange::Remove
+        }
+        Some(_) | None => RecordChange::Leave,
+    };
+    registry.change_lane(pipeline.as_str(), subscription.as_str(), wanted).await.map(|_| ())
 }

@@ -76,6 +76,10 @@ pub enum LaneMode {
     Unreadable,
     /// An engine has no usable value for what its subscription refers to. Engines that have go on.
     Misconfigured,
+    /// What a newer version has written, or nobody can read: nothing is attempted against the word of somebody who may know
+    /// better.
+    #[serde(other)]
+    Unknown,
 }
 
 impl LaneMode {
@@ -88,6 +92,7 @@ impl LaneMode {
             Self::Disabled => "disabled",
             Self::Unreadable => "unreadable",
             Self::Misconfigured => "misconfigured",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -107,6 +112,12 @@ pub struct LaneRecord {
     /// When an open circuit is probed next (Unix ns).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe: Option<u64>,
+    /// Until when its endpoint asked to be left alone (Unix ns).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<u64>,
+    /// How long attempts have gone on failing since an open circuit opened (ns).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<u64>,
     /// The engine that lacks values for a misconfigured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
@@ -116,9 +127,40 @@ impl LaneRecord {
     /// What holds, and why, since now.
     pub fn new(state: LaneMode, why: impl Into<String>) -> Self {
         let since = Timestamp::now().unix_nanos();
-        Self { state, why: why.into(), since, last_error: None, next_probe: None, engine: None }
+        let (last_error, next_probe, held_until, failing, engine) = (None, None, None, None, None);
+        Self { state, why: why.into(), since, last_error, next_probe, held_until, failing, engine }
+    }
+
+    /// Reads a record. One that can't be read stops nobody but its lane, until a person resumes that.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(record) if record.state == LaneMode::Unknown => {
+                let why =
+                    format!("a newer engine has noted a state that this one doesn't know: {}", record.why);
+                Self { why, ..record }
+            }
+            Ok(record) => record,
+            Err(error) => {
+                let why = format!("its record can't be read: {error}; `hookmill lane resume` removes it");
+                Self { since: 0, ..Self::new(LaneMode::Unknown, why) }
+            }
+        }
     }
 }
+
+/// What is to become of a lane's record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RecordChange {
+    /// It is right as it is.
+    Leave,
+    /// It says this.
+    Write(LaneRecord),
+    /// There is none: the lane is active.
+    Remove,
+}
+
+/// Rounds of asking, and being overtaken, before a change is given up.
+const CHANGE_ROUNDS: usize = 32;
 
 /// A change of a lane's record; `None`: it was removed, the lane is active.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -336,6 +378,11 @@ impl Registry {
         nats: &Nats,
         start: &str,
     ) -> Result<BTreeMap<String, T>, RegistryError> {
+        let records = self.all_raw(nats, start).await?.into_iter();
+        records.map(|(key, record)| Ok((key, serde_json::from_slice(&record).map_err(read)?))).collect()
+    }
+
+    async fn all_raw(&self, nats: &Nats, start: &str) -> Result<BTreeMap<String, Bytes>, RegistryError> {
         let filter = format!("{start}>");
         let subjects = format!("{}{filter}", self.store.prefix);
         let mut records = BTreeMap::new();
@@ -348,7 +395,7 @@ impl Registry {
             while let Some(entry) = entries.next().await {
                 let entry = entry.map_err(read)?;
                 if let (kv::Operation::Put, Some(key)) = (entry.operation, entry.key.strip_prefix(start)) {
-                    records.insert(key.to_owned(), serde_json::from_slice(&entry.value).map_err(read)?);
+                    records.insert(key.to_owned(), entry.value.clone());
                 }
                 if entry.delta == 0 {
                     break;
@@ -362,8 +409,9 @@ impl Registry {
 
     /// The records of all lanes that have one, by pipeline and subscription.
     pub async fn lanes(&self, nats: &Nats) -> Result<BTreeMap<(String, String), LaneRecord>, RegistryError> {
-        let records = self.all(nats, "lane.").await?;
-        let lane = |(key, record): (String, LaneRecord)| {
+        let records = self.all_raw(nats, "lane.").await?;
+        let lane = |(key, record): (String, Bytes)| {
+            let record = LaneRecord::read(&record);
             let (pipeline, subscription) = key.split_once('.')?;
             Some(((pipeline.to_owned(), subscription.to_owned()), record))
         };
@@ -380,36 +428,45 @@ impl Registry {
         self.all(nats, "floor.").await
     }
 
-    /// Says of an open lane when it is probed next and what it met last. Nothing, if it isn't open any more: what a person
-    /// has said of it meanwhile is never written over.
-    pub async fn note_probe(
+    /// Changes the record of a lane by compare-and-set, the only way: persons and engines both write it. `wanted` is asked with
+    /// each record that is found there, until it leaves it as it is; what holds then.
+    pub async fn change_lane(
         &self,
         pipeline: &str,
         subscription: &str,
-        next_probe: Timestamp,
-        last_error: Option<String>,
-    ) -> Result<(), RegistryError> {
-        let (record, revision) = self.lane_at(pipeline, subscription).await?;
-        let Some(mut record) = record.filter(|record| record.state == LaneMode::Open) else { return Ok(()) };
-        record.next_probe = Some(next_probe.unix_nanos());
-        record.last_error = last_error.or(record.last_error);
-        self.swap_lane(pipeline, subscription, Some(&record), revision).await
+        mut wanted: impl FnMut(Option<&LaneRecord>) -> RecordChange + Send,
+    ) -> Result<Option<LaneRecord>, RegistryError> {
+        for _ in 0..CHANGE_ROUNDS {
+            let (there, revision) = self.lane_at(pipeline, subscription).await?;
+            let changed = match wanted(there.as_ref()) {
+                RecordChange::Leave => return Ok(there),
+                RecordChange::Write(record) => {
+                    self.swap_lane(pipeline, subscription, Some(&record), revision).await
+                }
+                RecordChange::Remove => self.swap_lane(pipeline, subscription, None, revision).await,
+            };
+            match changed {
+                // Looked at once more: what was wanted may have changed while it was written.
+                Ok(()) | Err(RegistryError::Stored(StoreError::WrongLast | StoreError::Unknown)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RegistryError::Stored(StoreError::Unknown))
     }
 
     /// The record of a lane, and the revision by which it is changed.
-    pub async fn lane_at(
+    async fn lane_at(
         &self,
         pipeline: &str,
         subscription: &str,
     ) -> Result<(Option<LaneRecord>, u64), RegistryError> {
         let read_now = self.bucket().read(&format!("lane.{pipeline}.{subscription}")).await;
         let (entry, revision) = read_now.map_err(RegistryError::Asked)?;
-        let record = entry.map(|entry| serde_json::from_slice(&entry.body).map_err(read)).transpose()?;
-        Ok((record, revision))
+        Ok((entry.map(|entry| LaneRecord::read(&entry.body)), revision))
     }
 
     /// Writes or removes the record of a lane, if nobody else has changed it since `revision`.
-    pub async fn swap_lane(
+    async fn swap_lane(
         &self,
         pipeline: &str,
         subscription: &str,
@@ -417,11 +474,14 @@ impl Registry {
         revision: u64,
     ) -> Result<(), RegistryError> {
         let key = format!("lane.{pipeline}.{subscription}");
-        let Some(record) = record else {
-            return self.store.purge_expect_revision(key, Some(revision)).await.map_err(written);
+        let stored = match record {
+            None => self.bucket().remove(&key, revision).await,
+            Some(record) => {
+                let bytes = Bytes::from(serde_json::to_vec(record).map_err(written)?);
+                self.bucket().write(&key, bytes, revision).await
+            }
         };
-        let bytes = Bytes::from(serde_json::to_vec(record).map_err(written)?);
-        self.bucket().write(&key, bytes, revision).await.map(|_| ()).map_err(RegistryError::Stored)
+        stored.map(|_| ()).map_err(RegistryError::Stored)
     }
 
     /// The record of a lane.
@@ -430,22 +490,8 @@ impl Registry {
         pipeline: &str,
         subscription: &str,
     ) -> Result<Option<LaneRecord>, RegistryError> {
-        self.get(&format!("lane.{pipeline}.{subscription}")).await
-    }
-
-    /// Writes the record of a lane.
-    pub async fn put_lane(
-        &self,
-        pipeline: &str,
-        subscription: &str,
-        record: &LaneRecord,
-    ) -> Result<(), RegistryError> {
-        self.put(&format!("lane.{pipeline}.{subscription}"), record).await
-    }
-
-    /// Removes the record of a lane: it is active.
-    pub async fn clear_lane(&self, pipeline: &str, subscription: &str) -> Result<(), RegistryError> {
-        self.clear(format!("lane.{pipeline}.{subscription}")).await
+        let entry = self.bucket().get(&format!("lane.{pipeline}.{subscription}")).await;
+        Ok(entry.map_err(RegistryError::Asked)?.map(|entry| LaneRecord::read(&entry.body)))
     }
 
     /// All lane records there are, then every change.
@@ -456,7 +502,7 @@ impl Registry {
             let mut tokens = entry.key.split('.').skip(1);
             let (pipeline, subscription) = (tokens.next()?.to_owned(), tokens.next()?.to_owned());
             let record = match entry.operation {
-                kv::Operation::Put => Some(serde_json::from_slice(&entry.value).ok()?),
+                kv::Operation::Put => Some(LaneRecord::read(&entry.value)),
                 kv::Operation::Delete | kv::Operation::Purge => None,
             };
             Some(LaneChange { pipeline, subscription, record })

@@ -120,7 +120,7 @@ impl Engine {
         }
         let ticket = self.running.begin(&task, hold)?;
         let slot = match lane.entry() {
-            Entry::Wait => match timeout(SPILL_AFTER, lane.turn(Timestamp::now)).await {
+            Entry::Wait => match timeout(SPILL_AFTER, lane.turn(Timestamp::steady)).await {
                 Ok(Some(slot)) if lane.entry() != Entry::Store => Some(slot),
                 Ok(Some(_)) => {
                     lane.give_back_paces(1);
@@ -128,7 +128,7 @@ impl Engine {
                 }
                 Ok(None) | Err(_) => None,
             },
-            Entry::IfFree => lane.newcomer(Timestamp::now()),
+            Entry::IfFree => lane.newcomer(Timestamp::steady()),
             Entry::Store => None,
         };
         if let Some(slot) = slot {
@@ -216,7 +216,7 @@ impl Engine {
         let Ready { lane, slot, mut task, ticket } = ready;
         let mut lease = None;
         loop {
-            let began = Timestamp::now();
+            let began = Timestamp::steady();
             let next = match self.before(&lane, &mut task).await {
                 Err(Stopped) => return,
                 Ok(Some(next)) => {
@@ -457,7 +457,7 @@ impl Engine {
 
     /// Tells circuit, metrics and onlookers of an attempt.
     fn observe(self: &Arc<Self>, lane: &Arc<Lane>, task: &Task, next: &Next, began: Timestamp) {
-        let now = Timestamp::now();
+        let now = Timestamp::steady();
         let sign = match next {
             Next::Delivered { .. } => Sign::Success,
             Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => sign(fault),
@@ -470,28 +470,31 @@ impl Engine {
                     self.answered.remember(task, now);
                 }
                 lane.counters.attempts_ok.increment(1);
-                if lane.succeeded(now) {
+                if lane.succeeded(began, now) {
                     self.circuit_changed(lane, None);
                 }
             }
             Sign::Failure => {
                 lane.counters.attempts_failed.increment(1);
-                let why = match next {
-                    Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => fault.detail.as_str(),
-                    _ => "",
+                let (why, hold) = match next {
+                    Next::Wait(_, _, fault) | Next::DeadLetter(_, fault) => {
+                        (fault.detail.as_str(), fault.hold)
+                    }
+                    _ => ("", None),
                 };
-                if lane.failed(began, now, why) {
-                    self.circuit_changed(lane, Some((now, why.to_owned())));
+                if lane.failed(began, now, why, hold) {
+                    self.circuit_changed(lane, Some(why.to_owned()));
                 }
             }
             Sign::Neither => {}
         }
         lane.counters.duration.record(now.since(began).as_secs_f64());
         if matches!(next, Next::Delivered { .. }) {
-            lane.counters.age.record(now.since(task.since(now)).as_secs_f64());
+            let wall = Timestamp::now();
+            lane.counters.age.record(wall.since(task.since(wall)).as_secs_f64());
         }
         if let Some(onlooker) = &self.onlooker {
-            onlooker(&super::Seen { task, next, at: now });
+            onlooker(&super::Seen { task, next, at: Timestamp::now() });
         }
     }
 }

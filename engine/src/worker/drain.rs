@@ -106,8 +106,8 @@ impl Engine {
         probe_at: Timestamp,
     ) -> Result<Looked, String> {
         self.expire(lane, since, probe_at).await?;
-        let now = Timestamp::now();
-        if lane.is_hopeless(now) {
+        let now = Timestamp::steady();
+        if lane.is_hopeless() {
             self.disable(lane, "nothing but failures since the circuit opened").await;
             return Ok(Looked::Again);
         }
@@ -201,7 +201,7 @@ impl Engine {
         most: usize,
     ) -> Result<bool, String> {
         let Some(mut slots) = self.free_slots(lane, most).await? else { return Ok(true) };
-        match lane.take_paces(slots.len(), Timestamp::now()) {
+        match lane.take_paces(slots.len(), Timestamp::steady()) {
             Ok(paces) => slots.truncate(paces),
             Err(wait) => {
                 drop(slots);

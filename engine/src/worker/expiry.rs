@@ -22,7 +22,7 @@ impl Engine {
         since: Timestamp,
         probe_at: Timestamp,
     ) -> Result<(), String> {
-        while !self.stop.is_cancelled() && Timestamp::now() < probe_at {
+        while !self.stop.is_cancelled() && Timestamp::steady() < probe_at {
             let expired = self.expired_at_head(lane, since).await.map_err(|error| error.to_string())?;
             if expired.is_empty() || !self.own(lane).await.map_err(|error| error.to_string())? {
                 return Ok(());
@@ -86,5 +86,5 @@ fn has_expired(lane: &Lane, stored: &Stored, since: Timestamp) -> bool {
     // What was redriven, or stored by an engine that doesn't know the subscription, has its whole schedule left.
     let tried = Tried::by(stored.time, task.attempt, task.first_attempt);
     let left = task.left.unwrap_or_else(|| lane.subscription.retry.left(tried));
-    circuit::expired(stored.time, since, left, Timestamp::now())
+    circuit::expired(stored.time, Timestamp::steady().since(since), left, Timestamp::now())
 }

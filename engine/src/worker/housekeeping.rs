@@ -12,7 +12,6 @@ use super::held::PROGRESS_EVERY;
 use super::lane::{Differs, Lane};
 use super::{Engine, FLOOR_EVERY};
 use crate::model::{EventRef, Name, Timestamp};
-use crate::nats::registry::{LaneMode, LaneRecord};
 use crate::nats::streams::DLQ_AGE;
 use crate::pipeline::{Arrival, Pipeline};
 use crate::telemetry::metrics as names;
@@ -206,7 +205,7 @@ impl Engine {
         }
     }
 
-    async fn follow_registry(&self) {
+    async fn follow_registry(self: &Arc<Self>) {
         let Ok(changes) = self.registry.watch_lanes().await else { return };
         let mut changes = std::pin::pin!(changes);
         while let Some(change) = changes.next().await {
@@ -216,7 +215,10 @@ impl Engine {
                 continue;
             };
             if let Some(lane) = self.lane_named(&pipeline, &subscription) {
-                lane.set_record(change.record.as_ref());
+                let record = change.record.as_ref();
+                if let Some(held) = lane.set_record(record, Timestamp::now(), Timestamp::steady()) {
+                    self.left_alone(&lane, held);
+                }
                 // Whoever resumes a lane is told again what it lacks.
                 if lane.differs() == Some(Differs::Unsaid) {
                     self.say_in_registry(&lane).await;
@@ -229,60 +231,6 @@ impl Engine {
     pub(super) async fn keep_floor(&self, pipeline: &Pipeline) {
         if let Ok(place) = crate::source::find(&self.nats, &pipeline.name, &pipeline.source).await {
             place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
-        }
-    }
-
-    /// The circuit of a lane opened (with the reason) or closed: said in the log and kept in the registry.
-    pub(super) fn circuit_changed(self: &Arc<Self>, lane: &Arc<Lane>, opened: Option<(Timestamp, String)>) {
-        let (pipeline, subscription) = (lane.pipeline.name.clone(), lane.subscription.name.clone());
-        if let Some((_, why)) = &opened {
-            tracing::warn!(%pipeline, %subscription, why, "circuit opened, tasks wait in the lane");
-            self.begin_to_spill(lane);
-        } else {
-            tracing::info!(%pipeline, %subscription, "circuit closed");
-        }
-        if lane.is_stopped() || lane.is_unreadable() || lane.is_misconfigured() {
-            return;
-        }
-        let registry = self.registry.clone();
-        let next_probe = lane.next_probe().map(Timestamp::unix_nanos);
-        self.tracker.spawn(async move {
-            let kept = match opened {
-                Some((since, why)) => {
-                    let (since, last_error) = (since.unix_nanos(), Some(why.clone()));
-                    let state = LaneMode::Open;
-                    let record = LaneRecord { state, why, since, last_error, next_probe, engine: None };
-                    registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await
-                }
-                None => registry.clear_lane(pipeline.as_str(), subscription.as_str()).await,
-            };
-            if let Err(error) = kept {
-                tracing::debug!(%error, "the state of a lane was not kept");
-            }
-        });
-    }
-
-    /// Says of an open lane, for people, when it is probed next.
-    pub(super) fn note_probe(self: &Arc<Self>, lane: &Arc<Lane>) {
-        let Some(next_probe) = lane.next_probe() else { return };
-        let (registry, lane) = (self.registry.clone(), lane.clone());
-        self.tracker.spawn(async move {
-            let (pipeline, subscription) = (lane.pipeline.name.as_str(), lane.subscription.name.as_str());
-            let noted = registry.note_probe(pipeline, subscription, next_probe, lane.last_error()).await;
-            if let Err(error) = noted {
-                tracing::debug!(%error, "the next probe of a lane was not noted");
-            }
-        });
-    }
-
-    /// Disables a lane, until somebody resumes it.
-    pub(super) async fn disable(&self, lane: &Lane, why: &str) {
-        let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
-        tracing::warn!(%pipeline, %subscription, why, "lane disabled; `hookmill lane resume` starts it again");
-        let record = LaneRecord { last_error: lane.last_error(), ..LaneRecord::new(LaneMode::Disabled, why) };
-        lane.set_record(Some(&record));
-        if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription.as_str(), &record).await {
-            tracing::warn!(%error, "the lane's state was not kept, it holds for this engine alone");
         }
     }
 

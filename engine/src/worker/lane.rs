@@ -50,6 +50,8 @@ struct State {
     stored: u64,
     circuit: Circuit,
     record: LaneMode,
+    /// Until when the endpoint is to be left alone by the registry's word (Unix ns), so that each is obeyed once.
+    told_hold: Option<u64>,
     /// A task of a format that this engine can't read lies in it.
     unreadable: bool,
     references: References,
@@ -74,7 +76,7 @@ impl State {
     fn rests(&self) -> bool {
         self.unreadable
             || self.references.wrong.is_some()
-            || matches!(self.record, LaneMode::Paused | LaneMode::Disabled)
+            || matches!(self.record, LaneMode::Paused | LaneMode::Disabled | LaneMode::Unknown)
     }
 }
 
@@ -113,6 +115,24 @@ pub enum Plan {
     /// At most so many attempts at once.
     Drain(usize),
 }
+
+/// How an open circuit stands, on the steady clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opening {
+    /// Since when without a break.
+    pub since: Timestamp,
+    /// The next probe.
+    pub probe_at: Timestamp,
+    /// How long attempts have gone on failing.
+    pub failing: Duration,
+    /// Until when the endpoint asked to be left alone.
+    pub held_until: Option<Timestamp>,
+    /// What the last failed attempt met.
+    pub last_error: Option<String>,
+}
+
+/// Two words on one hold differ by the time that they take to be passed on.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// A slot of a lane; given back when dropped.
 pub struct Slot {
@@ -176,6 +196,7 @@ impl Lane {
                 pace: subscription.rate.map(Pace::new),
                 circuit: Circuit::new(subscription.circuit),
                 record: LaneMode::Active,
+                told_hold: None,
                 unreadable: false,
                 references: References::default(),
                 out_of_files: false,
@@ -216,10 +237,7 @@ impl Lane {
         }
         let settings = subscription.circuit;
         if settings != self.subscription.circuit || !subscription.works_like(&self.subscription) {
-            state.circuit = match state.circuit.state() {
-                CircuitState::Open { since, .. } => Circuit::reopened(settings, since, now),
-                CircuitState::Closed => Circuit::new(settings),
-            };
+            state.circuit = state.circuit.clone().with(settings, now);
         }
         drop(state);
         subscription.take_after(&self.subscription);
@@ -319,9 +337,9 @@ impl Lane {
         Some(Slot::direct(slot, None, direct))
     }
 
-    /// Whether the circuit has been open for so long that nobody should wait any more.
-    pub fn is_hopeless(&self, now: Timestamp) -> bool {
-        self.state().circuit.is_hopeless(now)
+    /// Whether attempts have gone on failing for so long that nobody should wait any more.
+    pub fn is_hopeless(&self) -> bool {
+        self.state().circuit.is_hopeless()
     }
 
     /// Something is in the lane or on its way into it. True if that is news.
@@ -379,25 +397,38 @@ impl Lane {
         self.state().circuit.probing(now);
     }
 
-    /// An attempt succeeded. True if the circuit closed.
-    pub fn succeeded(&self, now: Timestamp) -> bool {
-        let change = self.state().circuit.succeeded(self.subscription.concurrency.div_ceil(2), now);
+    /// An attempt that began at `began` succeeded. True if the circuit closed.
+    pub fn succeeded(&self, began: Timestamp, now: Timestamp) -> bool {
+        let half = self.subscription.concurrency.div_ceil(2);
+        let change = self.state().circuit.succeeded(half, began, now);
         if change == Change::Closed {
             self.changed.notify_waiters();
         }
         change == Change::Closed
     }
 
-    /// An attempt failed. True if the circuit opened.
-    pub fn failed(&self, began: Timestamp, now: Timestamp, why: &str) -> bool {
+    /// An attempt failed; `hold`: its endpoint asks to be left alone for so long. True if people should hear of it: the
+    /// circuit opened, or a hold began or grew.
+    pub fn failed(&self, began: Timestamp, now: Timestamp, why: &str, hold: Option<Duration>) -> bool {
         let mut state = self.state();
         state.last_error = Some(why.to_owned());
-        let change = state.circuit.failed(began, now);
+        let held_until = state.circuit.held_until();
+        let opened = state.circuit.failed(began, now) == Change::Opened;
+        let opened = hold.is_some_and(|hold| state.circuit.hold(hold, now) == Change::Opened) || opened;
+        let news = opened || (hold.is_some() && state.circuit.held_until() != held_until);
         drop(state);
-        if change == Change::Opened {
+        if news {
             self.changed.notify_waiters();
         }
-        change == Change::Opened
+        news
+    }
+
+    /// How its circuit stands, if it is open, on the steady clock.
+    pub fn opening(&self) -> Option<Opening> {
+        let state = self.state();
+        let CircuitState::Open { since, probe_at } = state.circuit.state() else { return None };
+        let (failing, held_until) = (state.circuit.failing(), state.circuit.held_until());
+        Some(Opening { since, probe_at, failing, held_until, last_error: state.last_error.clone() })
     }
 
     /// What the last failed attempt met.
@@ -405,32 +436,33 @@ impl Lane {
         self.state().last_error.clone()
     }
 
-    /// When its circuit, if open, is probed next.
-    pub fn next_probe(&self) -> Option<Timestamp> {
-        match self.state().circuit.state() {
-            CircuitState::Open { probe_at, .. } => Some(probe_at),
-            CircuitState::Closed => None,
-        }
-    }
-
-    /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due.
-    /// What another engine, or an earlier run, could not read is none of it, nor what it had no values for: this one looks for
-    /// itself.
-    pub fn restore(&self, record: &LaneRecord, now: Timestamp) {
+    /// The lane as the registry kept it over a restart, before anything is taken: an opening counts on, its probe is due, unless
+    /// the endpoint asked to be left alone for longer. What another engine, or an earlier run, could not read is none of it, nor
+    /// what it had no values for: this one looks for itself. `wall` and `now`: the same moment by the wall clock and the steady one.
+    pub fn restore(&self, record: &LaneRecord, wall: Timestamp, now: Timestamp) {
         if matches!(record.state, LaneMode::Unreadable | LaneMode::Misconfigured) {
             return;
         }
         let mut state = self.state();
         state.record = record.state;
         if record.state == LaneMode::Open {
-            state.circuit =
-                Circuit::reopened(self.subscription.circuit, Timestamp::from_unix_nanos(record.since), now);
+            // However wrong a clock was: no longer ago than that it can still count.
+            let open_for = wall.since(Timestamp::from_unix_nanos(record.since));
+            let failing = Duration::from_nanos(record.failing.unwrap_or(0));
+            state.circuit = Circuit::reopened(self.subscription.circuit, now.minus(open_for), failing, now);
+            self.obey(&mut state, record, wall, now);
         }
     }
 
-    /// The registry's word on the lane. Circuits are each engine's own: another's opening says nothing here, nor does what
-    /// another can't read or has no values for. No record any more means that somebody resumed the lane: it is read again.
-    pub fn set_record(&self, record: Option<&LaneRecord>) {
+    /// The registry's word on the lane. Circuits are each engine's own: another's opening says nothing here, but that its
+    /// endpoint asks to be left alone does; what another can't read or has no values for doesn't. No record any more means
+    /// that somebody resumed the lane (it is read again), or that another engine's request was answered.
+    pub fn set_record(
+        &self,
+        record: Option<&LaneRecord>,
+        wall: Timestamp,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let mut state = self.state();
         let mode = record.map_or(LaneMode::Active, |record| record.state);
         // Somebody has looked at a disabled lane and resumes it: the outage that disabled it counts no longer.
@@ -439,18 +471,44 @@ impl Lane {
         }
         if record.is_none() {
             state.unreadable = false;
+            state.circuit.end_hold(now);
         }
         state.record = mode;
         let misconfigured = record.filter(|record| record.state == LaneMode::Misconfigured);
         state.references.said_wrong_by =
             misconfigured.map(|record| record.engine.clone().unwrap_or_default());
+        let held = record.and_then(|record| self.obey(&mut state, record, wall, now));
         drop(state);
         self.changed.notify_waiters();
+        held
+    }
+
+    /// Leaves the endpoint alone for as long as a record says, if that is news: for how long. However wrong another's clock is,
+    /// never for longer than an endpoint may ask for.
+    fn obey(
+        &self,
+        state: &mut State,
+        record: &LaneRecord,
+        wall: Timestamp,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let until = record.held_until.filter(|_| record.state == LaneMode::Open)?;
+        if state.told_hold.replace(until) == Some(until) {
+            return None;
+        }
+        let wait = Timestamp::from_unix_nanos(until).since(wall).min(self.subscription.retry_after_max());
+        // What this engine has said itself comes back by the same way.
+        let known = state.circuit.held_until().is_some_and(|known| known.plus(ECHO) >= now.plus(wait));
+        if wait.is_zero() || known {
+            return None;
+        }
+        let _ = state.circuit.hold(wait, now);
+        Some(wait)
     }
 
     /// Whether a person or the endpoint itself has stopped the lane; a circuit has no say then.
     pub fn is_stopped(&self) -> bool {
-        matches!(self.state().record, LaneMode::Paused | LaneMode::Disabled)
+        matches!(self.state().record, LaneMode::Paused | LaneMode::Disabled | LaneMode::Unknown)
     }
 
     /// A task that this engine can't read lies in the lane: it is left alone. True if that is news.
@@ -515,18 +573,12 @@ impl Lane {
         state.references.wrong.is_some() || state.out_of_files
     }
 
-    /// Whether this engine, or by the registry another one, has no values for its references.
-    pub fn is_misconfigured(&self) -> bool {
-        let state = self.state();
-        state.references.wrong.is_some() || state.record == LaneMode::Misconfigured
-    }
-
     /// What the gauge of the state shows: 0 direct, 1 spilling, 2 open, 3 paused, 4 disabled, 5 unreadable, 6 misconfigured.
     pub fn gauge(&self) -> u8 {
         let state = self.state();
         match (state.record, state.circuit.is_open(), state.spilling) {
             (LaneMode::Disabled, _, _) => 4,
-            (LaneMode::Paused, _, _) => 3,
+            (LaneMode::Paused | LaneMode::Unknown, _, _) => 3,
             _ if state.unreadable => super::unreadable::GAUGE,
             _ if state.references.wrong.is_some() => super::misconfigured::GAUGE,
             (_, true, _) => 2,

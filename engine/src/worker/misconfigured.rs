@@ -11,7 +11,7 @@ use super::Engine;
 use super::lane::{Differs, Lane};
 use super::running::Ticket;
 use crate::model::{Code, Fault, Findings, Name, Task, Timestamp};
-use crate::nats::registry::{GONE_AFTER, LaneMode, LaneRecord, RegistryError};
+use crate::nats::registry::{GONE_AFTER, LaneMode, LaneRecord, RecordChange, RegistryError};
 
 /// What the gauge of the state shows for it.
 pub(super) const GAUGE: u8 = 6;
@@ -142,20 +142,27 @@ impl Engine {
 
     /// Makes a lane's record say what this engine knows, by compare-and-set. What a person has said stays, and what an engine
     /// has said of which `ours` is not true.
-    async fn agree(&self, lane: &Lane, ours: impl FnOnce(&str) -> bool) -> Result<(), RegistryError> {
-        let (pipeline, subscription) = (lane.pipeline.name.as_str(), lane.subscription.name.as_str());
-        let (there, revision) = self.registry.lane_at(pipeline, subscription).await?;
-        let by = there.as_ref().map(|record| record.engine.as_deref().unwrap_or_default());
-        let ours = by.is_some_and(ours);
-        match wanted(lane.misconfigured(), there.as_ref(), ours) {
-            Wanted::Nothing => Ok(()),
-            Wanted::Removed => self.registry.swap_lane(pipeline, subscription, None, revision).await,
-            Wanted::Said(why) => {
-                let engine = Some(self.id.clone());
-                let record = LaneRecord { engine, ..LaneRecord::new(LaneMode::Misconfigured, why) };
-                self.registry.swap_lane(pipeline, subscription, Some(&record), revision).await
+    async fn agree(
+        &self,
+        lane: &Lane,
+        ours: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<(), RegistryError> {
+        let said = |there: Option<&LaneRecord>| {
+            let by = there.map(|record| record.engine.as_deref().unwrap_or_default());
+            match wanted(lane.misconfigured(), there, by.is_some_and(&ours)) {
+                Wanted::Nothing => RecordChange::Leave,
+                Wanted::Removed => RecordChange::Remove,
+                Wanted::Said(why) => {
+                    let engine = Some(self.id.clone());
+                    RecordChange::Write(LaneRecord {
+                        engine,
+                        ..LaneRecord::new(LaneMode::Misconfigured, why)
+                    })
+                }
             }
-        }
+        };
+        // What this engine has just said is its own: asked once more, it is right as it is.
+        self.change_record(lane, said).await.map(|_| ())
     }
 }
 
@@ -249,7 +256,7 @@ mod tests {
     #[test]
     fn a_misconfigured_lane_rests_like_a_paused_one_and_the_time_expires_nothing() {
         let (lane, now) = (lane(), Timestamp::from_unix_seconds(100));
-        assert!(lane.failed(now, now, "down"));
+        assert!(lane.failed(now, now, "down", None));
         assert!(matches!(lane.plan(), Plan::Probe { .. }));
         assert!(
             lane.set_misconfigured(Some(WHY.to_owned())) && !lane.set_misconfigured(Some(WHY.to_owned()))
@@ -259,13 +266,13 @@ mod tests {
             (lane.entry(), lane.plan(), lane.gauge(), lane.moves()),
             (Entry::Store, Plan::Rest, GAUGE, false)
         );
-        lane.set_record(None);
+        lane.set_record(None, now, now);
         assert_eq!((lane.plan(), lane.differs()), (Plan::Rest, Some(Differs::Unsaid)), "it was resumed");
-        lane.set_record(Some(&LaneRecord::new(LaneMode::Paused, "by hand")));
+        lane.set_record(Some(&LaneRecord::new(LaneMode::Paused, "by hand")), now, now);
         assert_eq!((lane.gauge(), lane.differs()), (3, None));
         assert!(lane.set_misconfigured(None));
         assert_eq!(lane.plan(), Plan::Rest, "the pause stays");
-        lane.set_record(None);
+        lane.set_record(None, now, now);
         assert!(matches!(lane.plan(), Plan::Drain(_)) && lane.entry() == Entry::Wait);
     }
 
@@ -274,12 +281,11 @@ mod tests {
         let lane = lane();
         let engine = Some("other".to_owned());
         let record = LaneRecord { engine, ..LaneRecord::new(LaneMode::Misconfigured, WHY) };
-        lane.restore(&record, Timestamp::from_unix_seconds(100));
-        lane.set_record(Some(&record));
+        let now = Timestamp::from_unix_seconds(100);
+        lane.restore(&record, now, now);
+        lane.set_record(Some(&record), now, now);
         assert_eq!((lane.entry(), lane.gauge()), (Entry::Wait, 0));
         assert_eq!(lane.differs(), Some(Differs::SaidBy("other".to_owned())));
-        // Its circuit says nothing meanwhile, so that the other engine's word stays.
-        assert!(lane.is_misconfigured());
     }
 
     #[test]
@@ -305,7 +311,7 @@ mod tests {
         assert_eq!(now(None, LaneMode::Misconfigured, true), Wanted::Removed);
         for misconfigured in [None, Some("new")] {
             assert_eq!(now(misconfigured, LaneMode::Misconfigured, false), Wanted::Nothing);
-            for state in [LaneMode::Paused, LaneMode::Disabled, LaneMode::Unreadable] {
+            for state in [LaneMode::Paused, LaneMode::Disabled, LaneMode::Unreadable, LaneMode::Unknown] {
                 assert_eq!(now(misconfigured, state, true), Wanted::Nothing, "{state:?}");
             }
         }

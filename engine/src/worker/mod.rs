@@ -20,6 +20,7 @@ mod intake;
 mod interleavings;
 mod lane;
 mod lane_owner;
+mod lane_record;
 mod loops;
 mod misconfigured;
 mod modules;
@@ -433,7 +434,7 @@ async fn lanes_anew(
         let lane = Lane::new(pipeline.clone(), subscription.clone()).in_room(Arc::clone(room));
         let kept = registry.lane(pipeline.name.as_str(), subscription.name.as_str()).await?;
         if let Some(record) = kept {
-            lane.restore(&record, Timestamp::now());
+            lane.restore(&record, Timestamp::now(), Timestamp::steady());
             unreadable::forget(registry, &pipeline.name, subscription.name.as_str(), &record).await?;
         }
         lanes.insert(subscription.name.clone(), Arc::new(lane));

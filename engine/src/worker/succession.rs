@@ -124,7 +124,7 @@ impl Successor {
             tracing::debug!("pulls are built anew, the old ones were not handed over in time");
         }
         let left = std::mem::take(&mut *old.left.lock().unwrap_or_else(PoisonError::into_inner));
-        let now = Timestamp::now();
+        let now = Timestamp::steady();
         for pipeline in &pipelines {
             let of_pipeline = lanes.entry(pipeline.name.clone()).or_default();
             for subscription in pipeline.subscriptions() {

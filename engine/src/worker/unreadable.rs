@@ -8,6 +8,7 @@ use metrics::gauge;
 use super::Engine;
 use super::held::Hold;
 use super::lane::Lane;
+use super::lane_record::readable_record;
 use super::storing::Put;
 use crate::model::{Name, SourceMessage};
 use crate::nats::Registry;
@@ -28,7 +29,7 @@ impl Engine {
         say(pipeline, subscription.as_str(), error);
         // A pause by hand says more, and its end reads the lane again as well.
         if !lane.is_stopped() {
-            self.keep_unreadable(pipeline, subscription.as_str(), error).await;
+            self.keep_unreadable(pipeline, subscription.as_str(), why(error)).await;
         }
     }
 
@@ -44,7 +45,7 @@ impl Engine {
         };
         if news {
             say(pipeline, subscription, error);
-            self.keep_unreadable(pipeline, subscription, error).await;
+            self.keep_unreadable(pipeline, subscription, why(error)).await;
             gauge!(names::LANE_STATE, &labels(pipeline)).set(f64::from(GAUGE));
         }
     }
@@ -65,21 +66,6 @@ impl Engine {
         }
     }
 
-    async fn keep_unreadable(&self, pipeline: &Name, subscription: &str, error: &DecodeError) {
-        let why = format!("a task in it can't be read: {error}");
-        let record = LaneRecord::new(LaneMode::Unreadable, why);
-        if let Err(error) = self.registry.put_lane(pipeline.as_str(), subscription, &record).await {
-            tracing::debug!(%error, "the state of a lane was not kept");
-        }
-    }
-
-    /// A lane that was left alone is empty: somebody else has seen to it. Its state goes, and with it every engine's mark.
-    pub(super) async fn readable_again(&self, pipeline: &Name, subscription: &str) {
-        if let Err(error) = self.registry.clear_lane(pipeline.as_str(), subscription).await {
-            tracing::debug!(%error, "the state of a lane was not cleared");
-        }
-    }
-
     /// The same for the lane of a pipeline as a whole, if it was left alone.
     pub(super) async fn whole_readable_again(&self, pipeline: &Name) {
         let was_there = {
@@ -91,6 +77,10 @@ impl Engine {
             gauge!(names::LANE_STATE, &labels(pipeline)).set(0.0);
         }
     }
+}
+
+fn why(error: &DecodeError) -> String {
+    format!("a task in it can't be read: {error}")
 }
 
 fn say(pipeline: &Name, subscription: &str, error: &DecodeError) {
@@ -112,7 +102,7 @@ pub(super) async fn forget(
     record: &LaneRecord,
 ) -> Result<(), RegistryError> {
     if record.state == LaneMode::Unreadable {
-        registry.clear_lane(pipeline.as_str(), subscription).await?;
+        registry.change_lane(pipeline.as_str(), subscription, readable_record).await?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::bucket::{expected_sequence, rollup};
 use super::modules::Alive;
-use super::registry::Renaming;
+use super::registry::{LaneRecord, RecordChange, Renaming};
 use super::{Modules, Nats, Prefix, Registry, StoreError, Stored, tasks};
 use crate::model::{Name, Timestamp, WaitThere};
 pub use contents::{Contents, contents};
@@ -173,11 +173,17 @@ impl<'r> Rename<'r> {
         let mut carried = 0;
         for ((pipeline, subscription), record) in &states {
             if pipeline == self.from.as_str() {
-                if states.get(&(self.to.to_string(), subscription.clone())) != Some(record) {
-                    self.registry.put_lane(self.to.as_str(), subscription, record).await?;
-                    step();
-                }
-                self.registry.clear_lane(pipeline, subscription).await?;
+                let carried_over = |there: Option<&LaneRecord>| match there {
+                    Some(there) if there == record => RecordChange::Leave,
+                    Some(_) | None => RecordChange::Write(record.clone()),
+                };
+                let gone = |there: Option<&LaneRecord>| match there {
+                    Some(_) => RecordChange::Remove,
+                    None => RecordChange::Leave,
+                };
+                self.registry.change_lane(self.to.as_str(), subscription, carried_over).await?;
+                step();
+                self.registry.change_lane(pipeline, subscription, gone).await?;
                 step();
                 carried += 1;
             }
