@@ -23,6 +23,7 @@ mod foreign;
 mod forgotten;
 mod harness;
 mod held;
+mod holds;
 mod hostile;
 mod isolation;
 mod lane_owner;

@@ -10,6 +10,7 @@ pub mod diagnosis;
 mod fit;
 pub mod history;
 pub mod lane_owners;
+mod lane_records;
 pub mod lanes;
 pub mod letters;
 pub mod modules;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::lane::{Lane, Opening};
+use super::lane::Lane;
+use super::lane_word::Opening;
 use crate::model::{Name, Timestamp};
 use crate::nats::registry::{LaneMode, LaneRecord, RecordChange, RegistryError};
 

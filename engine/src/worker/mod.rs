@@ -21,6 +21,7 @@ mod interleavings;
 mod lane;
 mod lane_owner;
 mod lane_record;
+mod lane_word;
 mod loops;
 mod misconfigured;
 mod modules;
