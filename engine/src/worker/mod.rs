@@ -25,6 +25,7 @@ mod reused_ids;
 mod revision;
 mod running;
 mod shares;
+mod stalled;
 mod storing;
 mod succession;
 mod suspects;
