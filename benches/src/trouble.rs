@@ -1,8 +1,9 @@
-//! What one subscription's trouble costs the others: an endpoint of ten that never answers, and retries that wait.
+//! What one subscription's trouble costs the others: an endpoint of ten that never answers, one that is slow and may have more at
+//! once than the engine works on, and retries that wait.
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, Context};
 use hookmill_tests::endpoint::behaviour;
@@ -11,6 +12,7 @@ use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, events, event
 use crate::contest::{Figure, program};
 use crate::pipelines::{SECRET, SECRET_VARIABLE, source};
 use crate::sink::Sink;
+use crate::steady::Arrivals;
 
 /// The stream of the events that are measured.
 const SOURCE: &str = "ORDERS";
@@ -20,6 +22,14 @@ const TROUBLE: &str = "TROUBLE";
 const ENDPOINTS: usize = 10;
 /// Longest time of one run, and of making the waits.
 const RUN_MAX: Duration = Duration::from_mins(10);
+/// Events that the engine works on at once, beside a slow endpoint.
+const FEW_IN_FLIGHT: usize = 64;
+/// How long the slow endpoint takes for an answer.
+const SLOW: Duration = Duration::from_millis(500);
+/// Events that come one by one, so that it can be told how long each took.
+const SINGLE: usize = 1_000;
+/// Pause between them.
+const SINGLE_EVERY: Duration = Duration::from_millis(5);
 
 async fn make_stream(jetstream: &Context, name: &str, subjects: &str) {
     let config = jetstream::stream::Config {
@@ -54,6 +64,50 @@ pub async fn nine_of_ten(events: usize, one_hangs: bool) -> Figure {
     let figure = timed(&sink, theirs).await;
     drop(engine);
     figure
+}
+
+/// A subscription beside one whose endpoint is slow, of ten events getting nine: its throughput, and the longest time from
+/// publish to arrival of events that come one by one after that. `concurrency`: what the slow one may have at once.
+pub async fn beside_slow(events: usize, concurrency: usize, is_slow: bool) -> (Figure, Duration) {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    make_stream(&jetstream, SOURCE, "events.>").await;
+    events::publish_all(&jetstream, (0..events).map(typed)).await;
+    let (arrivals, other) = (Arrivals::start(), Sink::start(&[]));
+    let slow = Endpoint::start_for_flood(behaviour::slow(SLOW)).await;
+    let url = if is_slow { slow.url() } else { other.url() };
+    let mut text =
+        format!("[source]\nstream = \"{SOURCE}\"\nstart = \"all\"\nmax_in_flight = {FEW_IN_FLIGHT}\n");
+    let more = format!("concurrency = {concurrency}");
+    text += &subscription("slow", &kind(0), &url, &more);
+    let others: Vec<String> = (1..ENDPOINTS).map(kind).collect();
+    text += &subscription("healthy", &others.join("\", \""), &arrivals.url(), "format = \"binary\"");
+    let folder = PipelineFolder::with("slow", &text);
+    let engine = start(&server, &folder).await;
+    let theirs = events - events / ENDPOINTS;
+    let began = arrivals.reached((theirs / 10).max(1), RUN_MAX).await.expect("the events arrive in time");
+    let ended = arrivals.reached(theirs, RUN_MAX).await.expect("the events arrive in time");
+    let rate = (theirs - theirs / 10) as f64 / (ended - began).as_secs_f64();
+    let longest = longest(&jetstream, &arrivals, events).await;
+    drop(engine);
+    (Figure { rate, cpu_micros: None }, longest)
+}
+
+/// The longest time from publish to arrival of events `first` and on, which come one by one.
+async fn longest(jetstream: &Context, arrivals: &Arrivals, first: usize) -> Duration {
+    let mut pace = tokio::time::interval(SINGLE_EVERY);
+    let mut published = Vec::new();
+    for number in first..first + SINGLE {
+        pace.tick().await;
+        published.push(Instant::now());
+        events::publish_all(jetstream, [typed(number)]).await;
+    }
+    let theirs = |number: &usize| !number.is_multiple_of(ENDPOINTS);
+    let wanted = (0..first + SINGLE).filter(theirs).count();
+    arrivals.reached(wanted, RUN_MAX).await.expect("the events arrive in time");
+    let single = arrivals.all().into_iter().filter(|arrival| arrival.order >= first);
+    let took = single.filter_map(|arrival| Some(arrival.at - *published.get(arrival.order - first)?));
+    took.max().unwrap_or_default()
 }
 
 fn kind(number: usize) -> String {

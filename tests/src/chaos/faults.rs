@@ -76,6 +76,26 @@ impl Fault {
         }
     }
 
+    /// Whether an engine may not hear meanwhile what people say. One that is started reads it first.
+    pub(super) fn deafens(self) -> bool {
+        match self {
+            Self::KillServer
+            | Self::PauseEngine
+            | Self::PauseServer
+            | Self::Cut
+            | Self::Blink
+            | Self::HalfClose
+            | Self::Stall
+            | Self::FullStore => true,
+            Self::KillEngine
+            | Self::KillBothEngines
+            | Self::SlowRequests
+            | Self::SecretGone
+            | Self::Reload
+            | Self::ReloadAndKill => false,
+        }
+    }
+
     /// How many processes are killed.
     pub(super) fn kills(self) -> usize {
         match self {

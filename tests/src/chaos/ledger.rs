@@ -28,6 +28,12 @@ impl Noted {
     pub(super) fn faults(&self) -> Vec<Span> {
         self.happened.iter().map(|happened| happened.span).collect()
     }
+
+    /// Those in which an engine may not hear what people say.
+    fn deaf(&self) -> Vec<Span> {
+        let deaf = self.happened.iter().filter(|happened| happened.fault.deafens());
+        deaf.map(|happened| happened.span).collect()
+    }
 }
 
 /// One subscription's ends.
@@ -81,6 +87,7 @@ pub(super) struct Ledger {
 struct Shared<'s> {
     noted: &'s Noted,
     faults: Vec<Span>,
+    deaf: Vec<Span>,
     /// Dead letters by subscription.
     letters: HashMap<&'s str, HashMap<usize, usize>>,
 }
@@ -94,7 +101,12 @@ impl Ledger {
         let letters = judge::dead_letters(jetstream).await;
         let reasons = judge::reasons(&letters);
         let reasons = reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
-        let shared = Shared { noted, faults: noted.faults(), letters: by_subscription(&letters, &numbers) };
+        let shared = Shared {
+            noted,
+            faults: noted.faults(),
+            deaf: noted.deaf(),
+            letters: by_subscription(&letters, &numbers),
+        };
         let (theirs, orders): (HashSet<usize>, HashSet<usize>) =
             numbers.values().copied().partition(|number| *number >= many::FIRST);
         let mut forged = 0;
@@ -133,8 +145,8 @@ impl Shared<'_> {
         let [own, whole] = [name, "_"].map(|name| self.letters.get(name).unwrap_or(&none));
         let stops: Vec<&Stop> = self.noted.stops.iter().filter(|stop| stop.lane == lane).collect();
         let judged =
-            stops.iter().filter(|stop| stop.from(&self.faults).is_some_and(|from| from < stop.end_asked));
-        let broken = stops.iter().flat_map(|stop| stop.broken_by(answers, &self.faults));
+            stops.iter().filter(|stop| stop.from(&self.deaf).is_some_and(|from| from < stop.end_asked));
+        let broken = stops.iter().flat_map(|stop| stop.broken_by(answers, &self.deaf));
         let mut row = Row {
             name: name.to_owned(),
             events: events.len(),

@@ -223,6 +223,7 @@ async fn play(settings: &Settings, stage: &mut Stage, receivers: &Receivers, clo
     let acked = publisher.stop().await;
     let jetstream = stage.server.jetstream().await;
     besides.held = stage.cables.iter().map(Cable::held).sum();
+    besides.loads = stage.engines.iter().map(loads).sum();
     let left = come_to_rest(&jetstream, stage, settings).await;
     let mut noted = Noted { acked, happened, stops, end: clock.now() };
     let counters = if left.is_nothing() {
@@ -240,6 +241,11 @@ async fn play(settings: &Settings, stage: &mut Stage, receivers: &Receivers, clo
     let ledger = Ledger::read(&jetstream, receivers, &noted).await;
     besides.api_outages = api.outages();
     Report::new(settings, ledger, noted, besides, (left, counters))
+}
+
+/// How often an engine says that it has loaded changed files.
+fn loads(engine: &Engine) -> usize {
+    engine.lines().iter().filter(|line| line.message() == "ready with the files as they are now").count()
 }
 
 /// One fault after the other, until the time is over.

@@ -48,7 +48,10 @@ impl People {
             stops: Vec::new(),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(person(1).pauses(settings.lanes));
+        tasks.spawn(person(1).pauses(PAUSED.map(lane).to_vec()));
+        if settings.lanes > 0 {
+            tasks.spawn(person(3).pauses((0..settings.lanes).map(many::lane).collect()));
+        }
         let jetstream = jetstream::new(connect(url).await);
         tasks.spawn(person(2).sees_to_the_gone_one(jetstream, is_gone));
         Self { tasks, leave }
@@ -86,23 +89,19 @@ impl Person {
         Duration::from_millis(self.rng.random_range(millis))
     }
 
-    /// Pauses one lane after the other for a while, of the subscriptions and of the `many` lanes.
-    async fn pauses(mut self, many: usize) -> Vec<Stop> {
+    /// Pauses one of these lanes after the other for a while.
+    async fn pauses(mut self, lanes: Vec<String>) -> Vec<Stop> {
         loop {
             let time = self.a_while(1_000..5_000);
             self.waits(time).await;
             if self.leaves() {
                 return self.stops;
             }
-            let one = self.rng.random_range(0..=PAUSED.len());
-            let lane = match PAUSED.get(one) {
-                None if many > 0 => many::lane(self.rng.random_range(0..many)),
-                script => lane(*script.unwrap_or(&Script::Slow)),
-            };
+            let lane = lanes[self.rng.random_range(0..lanes.len())].clone();
             let asked = self.clock.now();
             let is_paused = self.says("pause", &lane).await;
             let holds = is_paused.then(|| self.clock.now());
-            let time = STOP_AFTER + self.a_while(2_000..8_000);
+            let time = STOP_AFTER + self.a_while(3_000..12_000);
             self.waits(time).await;
             self.resumes(lane, asked, holds).await;
         }
@@ -136,7 +135,7 @@ impl Person {
                 holds = is_disabled(&jetstream).await.then(|| self.clock.now());
             }
             is_gone.store(false, Ordering::Relaxed);
-            let time = STOP_AFTER + self.a_while(1_000..5_000);
+            let time = STOP_AFTER + self.a_while(2_000..8_000);
             self.waits(time).await;
             self.resumes(lane.clone(), asked, holds).await;
         }

@@ -19,6 +19,8 @@ pub(super) struct Besides {
     pub(super) looks: usize,
     /// Looks at which more waited than one of the engines allows.
     pub(super) full: usize,
+    /// How often engines loaded a changed file.
+    pub(super) loads: usize,
     /// When JetStream did not answer its API.
     pub(super) api_outages: Vec<Span>,
 }
@@ -130,15 +132,13 @@ impl Report {
         if self.settings.calm {
             return Vec::new();
         }
-        let judged = |gone: bool| {
-            let rows = self.rows().filter(|row| (row.name == "gone") == gone);
-            rows.map(|row| row.stops_judged).sum::<usize>()
-        };
+        let judged: usize = self.rows().map(|row| row.stops_judged).sum();
         [
             (self.besides.held == 0, "no request was held up"),
             (self.besides.full == 0, "there was always room to wait"),
-            (judged(false) == 0, "no pause lasted"),
-            (judged(true) == 0 || self.ledger.gone.0 == 0, "no lane was disabled by its endpoint"),
+            (judged == 0, "no lane was stopped for long"),
+            (self.ledger.gone.0 == 0, "no lane was disabled by its endpoint"),
+            (self.besides.loads == 0, "no file was loaded again"),
         ]
         .into_iter()
         .filter(|(is_missing, _)| *is_missing)
@@ -309,8 +309,11 @@ impl Report {
         let pairs = self.pairs();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = self.duplicates() as f64 / pairs.max(1) as f64;
-        let Besides { held, looks, full, .. } = self.besides;
-        writeln!(f, "requests or answers held up: {held}; waiting full at {full} of {looks} looks")?;
+        let Besides { held, looks, full, loads, .. } = self.besides;
+        writeln!(
+            f,
+            "requests or answers held up: {held}; waiting full at {full} of {looks} looks; files loaded again: {loads}"
+        )?;
         writeln!(f, "kills: {}; pairs of event and subscription: {pairs}", self.kills())?;
         writeln!(
             f,

@@ -108,7 +108,8 @@ fn sweep(changes: &[(Duration, Change)]) -> Silence {
             Change::Delivered => {}
         }
         longest = longest.longer(current);
-        if *change == Change::Delivered || waiting == 0 {
+        // Without anything to deliver it begins with what comes next.
+        if *change == Change::Delivered || waiting == 0 || current.in_all.is_zero() {
             current = Silence { from: now, ..Silence::default() };
         }
     }
@@ -152,18 +153,18 @@ impl Stop {
         Span { from: self.asked, to: self.ended }
     }
 
-    /// From when on no attempt may come. `faults` in the order of their beginnings.
-    pub(super) fn from(&self, faults: &[Span]) -> Option<Duration> {
+    /// From when on no attempt may come. `deaf`: when engines may not have heard of it, in the order of the beginnings.
+    pub(super) fn from(&self, deaf: &[Span]) -> Option<Duration> {
         let from = self.holds? + STOP_AFTER;
         // Who was away when it was said hears of it when the fault is over.
-        Some(faults.iter().filter(|fault| fault.to > self.asked).fold(from, |from, fault| {
+        Some(deaf.iter().filter(|fault| fault.to > self.asked).fold(from, |from, fault| {
             if fault.from <= from { from.max(fault.to + STOP_AFTER) } else { from }
         }))
     }
 
     /// Requests that came while it held.
-    pub(super) fn broken_by<'r>(&self, requests: &'r [Request], faults: &[Span]) -> Vec<&'r Request> {
-        let Some(from) = self.from(faults) else { return Vec::new() };
+    pub(super) fn broken_by<'r>(&self, requests: &'r [Request], deaf: &[Span]) -> Vec<&'r Request> {
+        let Some(from) = self.from(deaf) else { return Vec::new() };
         requests.iter().filter(|request| (from..self.end_asked).contains(&request.at)).collect()
     }
 }
