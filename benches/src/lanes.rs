@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use futures_util::StreamExt as _;
+use hookmill::telemetry::output;
 use hookmill_tests::judge::unsettled_of;
 use hookmill_tests::{Engine, NatsServer, PipelineFolder, events, eventually};
 use hyper::HeaderMap;
@@ -27,7 +28,7 @@ const WAIT_MAX: Duration = Duration::from_mins(10);
 /// Longest wait until all events lie in their lanes.
 const SPILLED_MAX: Duration = Duration::from_hours(1);
 /// Tasks that are spilled at the same time: their events are published in portions, which keeps the engine's memory bounded.
-const SPILLING_MAX: usize = 200_000;
+const SPILLING_MAX: usize = 100_000;
 /// How long requests to JetStream are counted, and how long costs are measured where nothing happens.
 const COUNTED: Duration = Duration::from_secs(20);
 /// Length of the windows in which deliveries are counted.
@@ -215,7 +216,9 @@ pub async fn busy(load: &Load) -> Busy {
     let none = vec![0; load.lanes];
     let all_flow = async {
         counted.more_than(&none).await;
-        published.elapsed()
+        let time = published.elapsed();
+        output::say(format_args!("each of {} lanes has delivered something after {time:.1?}", load.lanes));
+        time
     };
     let (all_flow, ()) = tokio::join!(all_flow, spill(&jetstream, load));
     let spilled = published.elapsed();
@@ -228,10 +231,7 @@ pub async fn busy(load: &Load) -> Busy {
     drop(prober);
     let events = load.events() as u64;
     let exhausted = counted.arrivals.counts().iter().filter(|count| **count >= events).count();
-    let all_flow_again = match load.kill {
-        true => Some(killed(&mut server, &counted).await),
-        false => None,
-    };
+    let all_flow_again = if load.kill { Some(killed(&mut server, &counted).await) } else { None };
     Busy { lanes: load.lanes, start, all_flow, spilled, cost, windows, gaps, api, exhausted, all_flow_again }
 }
 
@@ -247,7 +247,7 @@ async fn killed(server: &mut NatsServer, counted: &Counted) -> Duration {
 
 /// Publishes, and waits until the engine has put everything into the lanes.
 async fn spill(jetstream: &Context, load: &Load) {
-    let portion = (SPILLING_MAX / load.lanes).max(1);
+    let (began, portion) = (Instant::now(), (SPILLING_MAX / load.lanes).max(1));
     let all: Vec<usize> = (0..load.events()).collect();
     for portion in all.chunks(portion) {
         events::publish_all(jetstream, portion.iter().copied().map(events::structured)).await;
@@ -258,6 +258,8 @@ async fn spill(jetstream: &Context, load: &Load) {
             }
         })
         .await;
+        let (so_far, time) = (portion.last().map_or(0, |last| last + 1), began.elapsed());
+        output::say(format_args!("{so_far} of {} events lie in every lane after {time:.1?}", all.len()));
     }
 }
 
@@ -266,7 +268,7 @@ async fn windows(counted: &Counted, time: Duration) -> Vec<f64> {
     let (began, mut windows) = (Instant::now(), Vec::new());
     let (mut then, mut before) = (began, counted.all());
     while began.elapsed() < time {
-        sleep(WINDOW.min(time - began.elapsed())).await;
+        sleep(WINDOW.min(time.saturating_sub(began.elapsed()))).await;
         let (now, count) = (Instant::now(), counted.all());
         windows.push((count - before) as f64 / (now - then).as_secs_f64());
         (then, before) = (now, count);

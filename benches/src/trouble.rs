@@ -26,10 +26,11 @@ const RUN_MAX: Duration = Duration::from_mins(10);
 const FEW_IN_FLIGHT: usize = 64;
 /// How long the slow endpoint takes for an answer.
 const SLOW: Duration = Duration::from_millis(500);
-/// Events that come one by one, so that it can be told how long each took.
-const SINGLE: usize = 1_000;
+/// Events that come at a steady pace, so that it can be told how long each took. Every second one is for the slow endpoint, which
+/// is more than it can take.
+const STEADY: usize = 5_000;
 /// Pause between them.
-const SINGLE_EVERY: Duration = Duration::from_millis(5);
+const STEADY_EVERY: Duration = Duration::from_millis(1);
 
 async fn make_stream(jetstream: &Context, name: &str, subjects: &str) {
     let config = jetstream::stream::Config {
@@ -67,7 +68,7 @@ pub async fn nine_of_ten(events: usize, one_hangs: bool) -> Figure {
 }
 
 /// A subscription beside one whose endpoint is slow, of ten events getting nine: its throughput, and the longest time from
-/// publish to arrival of events that come one by one after that. `concurrency`: what the slow one may have at once.
+/// publish to arrival of events that come at a steady pace after that. `concurrency`: what the slow one may have at once.
 pub async fn beside_slow(events: usize, concurrency: usize, is_slow: bool) -> (Figure, Duration) {
     let server = NatsServer::start().await;
     let jetstream = server.jetstream().await;
@@ -84,7 +85,7 @@ pub async fn beside_slow(events: usize, concurrency: usize, is_slow: bool) -> (F
     text += &subscription("healthy", &others.join("\", \""), &arrivals.url(), "format = \"binary\"");
     let folder = PipelineFolder::with("slow", &text);
     let engine = start(&server, &folder).await;
-    let theirs = events - events / ENDPOINTS;
+    let theirs = events - events.div_ceil(ENDPOINTS);
     let began = arrivals.reached((theirs / 10).max(1), RUN_MAX).await.expect("the events arrive in time");
     let ended = arrivals.reached(theirs, RUN_MAX).await.expect("the events arrive in time");
     let rate = (theirs - theirs / 10) as f64 / (ended - began).as_secs_f64();
@@ -93,20 +94,24 @@ pub async fn beside_slow(events: usize, concurrency: usize, is_slow: bool) -> (F
     (Figure { rate, cpu_micros: None }, longest)
 }
 
-/// The longest time from publish to arrival of events `first` and on, which come one by one.
+/// The longest time from publish to arrival of events `first` and on, at a steady pace.
 async fn longest(jetstream: &Context, arrivals: &Arrivals, first: usize) -> Duration {
-    let mut pace = tokio::time::interval(SINGLE_EVERY);
-    let mut published = Vec::new();
-    for number in first..first + SINGLE {
+    let before = first - first.div_ceil(ENDPOINTS);
+    let mut pace = tokio::time::interval(STEADY_EVERY);
+    let (mut published, mut acks) = (Vec::new(), Vec::new());
+    for number in 0..STEADY {
         pace.tick().await;
         published.push(Instant::now());
-        events::publish_all(jetstream, [typed(number)]).await;
+        let events::Message { subject, headers, payload } = of_kind(first + number, &kind(number % 2));
+        let ack = jetstream.publish_with_headers(subject, headers, payload).await;
+        acks.push(ack.expect("the publish is sent").into_future());
     }
-    let theirs = |number: &usize| !number.is_multiple_of(ENDPOINTS);
-    let wanted = (0..first + SINGLE).filter(theirs).count();
-    arrivals.reached(wanted, RUN_MAX).await.expect("the events arrive in time");
-    let single = arrivals.all().into_iter().filter(|arrival| arrival.order >= first);
-    let took = single.filter_map(|arrival| Some(arrival.at - *published.get(arrival.order - first)?));
+    for acked in futures_util::future::join_all(acks).await {
+        acked.expect("the publish is acknowledged");
+    }
+    arrivals.reached(before + STEADY / 2, RUN_MAX).await.expect("the events arrive in time");
+    let steady = arrivals.all().into_iter().filter(|arrival| arrival.order >= first);
+    let took = steady.filter_map(|arrival| Some(arrival.at - *published.get(arrival.order - first)?));
     took.max().unwrap_or_default()
 }
 
@@ -115,7 +120,11 @@ fn kind(number: usize) -> String {
 }
 
 fn typed(number: usize) -> events::Message {
-    events::structured_message(events::order_json(number).replace(events::ORDER_TYPE, &kind(number)))
+    of_kind(number, &kind(number))
+}
+
+fn of_kind(number: usize, kind: &str) -> events::Message {
+    events::structured_message(events::order_json(number).replace(events::ORDER_TYPE, kind))
 }
 
 /// A server with orders, and with as many retries that wait as were asked for.

@@ -291,7 +291,7 @@ async fn recovery(onlookers: &Onlookers<'_>, ended: Duration) -> Option<Duration
     let first = publisher.next();
     while clock.now() < ended + RECOVERY_MAX {
         if receivers.newest(Script::Healthy).is_some_and(|newest| newest > first) {
-            return Some(clock.now() - ended);
+            return Some(clock.now().saturating_sub(ended));
         }
         sleep(Duration::from_millis(20)).await;
     }

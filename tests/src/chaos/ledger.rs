@@ -234,7 +234,7 @@ fn caught_up(noted: &Noted, answers: &[Request]) -> Vec<Option<Duration>> {
         for acked in orders.iter().filter(|acked| acked.at <= end) {
             last = last.max(*first.get(&acked.number)?);
         }
-        Some(last - end)
+        Some(last.saturating_sub(end))
     };
     noted.happened.iter().map(|happened| until(happened.span.to)).collect()
 }

@@ -201,7 +201,7 @@ fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
 
 /// All receivers.
 pub(super) struct Receivers {
-    receivers: Vec<Receiver>,
+    all: Vec<Receiver>,
     many: Many,
     is_gone: Arc<AtomicBool>,
     /// The subscription that is to stand still.
@@ -211,18 +211,18 @@ pub(super) struct Receivers {
 impl Receivers {
     pub(super) async fn start(settings: &Settings, clock: Clock) -> Self {
         let is_gone = Arc::<AtomicBool>::default();
-        let mut receivers = Vec::new();
+        let mut all = Vec::new();
         for (number, script) in (0..).zip(Script::ALL) {
             let rng = StdRng::seed_from_u64(settings.seed ^ (number << 32));
-            receivers.push(Receiver::start(script, rng, clock, &is_gone).await);
+            all.push(Receiver::start(script, rng, clock, &is_gone).await);
         }
         let many = Many::start(settings.lanes, clock).await;
-        Self { receivers, many, is_gone, stalled: settings.stall.map(|_| Script::STALLED) }
+        Self { all, many, is_gone, stalled: settings.stall.map(|_| Script::STALLED) }
     }
 
     /// The pipeline file that delivers to all of them.
     pub(super) fn pipeline(&self) -> String {
-        let subscriptions = self.receivers.iter().map(|receiver| {
+        let subscriptions = self.all.iter().map(|receiver| {
             let address = receiver.cable.as_ref().map_or(receiver.endpoint.address(), Cable::address);
             let retry = if receiver.script == Script::Hopeless { IMPATIENT } else { PATIENT };
             let mut deliver = match receiver.script {
@@ -253,7 +253,7 @@ impl Receivers {
     pub(super) async fn tend(&self) -> Infallible {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            for receiver in &self.receivers {
+            for receiver in &self.all {
                 receiver.endpoint.forget();
                 if let Some(cable) = &receiver.cable {
                     cable.blink();
@@ -279,7 +279,7 @@ impl Receivers {
     }
 
     fn of(&self, script: Script) -> &Receiver {
-        self.receivers.iter().find(|receiver| receiver.script == script).expect("there is one for each")
+        self.all.iter().find(|receiver| receiver.script == script).expect("there is one for each")
     }
 }
 

@@ -265,7 +265,7 @@ impl Report {
         }
         for (fault, numbers) in kinds {
             let happened = |number: &usize| &self.noted.happened[*number];
-            let lasted = numbers.iter().map(|number| happened(number).span.to - happened(number).span.from);
+            let lasted = numbers.iter().map(|number| happened(number).span.length());
             let lasted = seconds(lasted.max().unwrap_or_default());
             let [median, most] =
                 median_and_most(numbers.iter().map(|number| happened(number).recovered).collect());
@@ -299,7 +299,7 @@ impl Report {
             "lanes stopped: {stops}, of these judged: {judged}; requests to stopped lanes: {broken}"
         )?;
         let outages = &self.besides.api_outages;
-        let longest = outages.iter().map(|outage| outage.to - outage.from).max().unwrap_or_default();
+        let longest = outages.iter().map(|outage| outage.length()).max().unwrap_or_default();
         writeln!(
             f,
             "JetStream did not answer its API: {} times, at most {}",

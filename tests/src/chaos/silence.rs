@@ -19,6 +19,12 @@ pub(super) struct Span {
     pub(super) to: Duration,
 }
 
+impl Span {
+    pub(super) fn length(self) -> Duration {
+        self.to.saturating_sub(self.from)
+    }
+}
+
 /// A request, when it was answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
