@@ -52,6 +52,8 @@ bench: setup ## measure (release build): each stage alone, and the end-to-end ra
 	target/release/measure swaps
 	target/release/measure trouble
 	target/release/measure lanes
+	target/release/measure lanes --idle 0 --busy 2000
+	target/release/measure lanes --idle 0 --busy 10000 --seconds 600
 	target/release/measure many
 
 hostile: setup ## measure (release build): what modules of strangers do to the others

@@ -68,6 +68,15 @@ impl Arrivals {
         self.seen.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// When so many had come; waits for that.
+    pub async fn reached(&self, count: usize, deadline: Duration) -> Option<Instant> {
+        if self.wait_for(count, deadline).await < count {
+            return None;
+        }
+        let arrivals = self.seen.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.get(count - 1).map(|arrival| arrival.at)
+    }
+
     /// Waits until so many have come, or until the deadline; how many have.
     pub async fn wait_for(&self, count: usize, deadline: Duration) -> usize {
         let mut news = self.seen.news.subscribe();

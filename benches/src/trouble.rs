@@ -1,8 +1,9 @@
-//! What one subscription's trouble costs the others: an endpoint of ten that never answers, and retries that wait.
+//! What one subscription's trouble costs the others: an endpoint of ten that never answers, one that is slow and may have more at
+//! once than the engine works on, and retries that wait.
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, Context};
 use hookmill_tests::endpoint::behaviour;
@@ -11,6 +12,7 @@ use hookmill_tests::{Endpoint, Engine, NatsServer, PipelineFolder, events, event
 use crate::contest::{Figure, program};
 use crate::pipelines::{SECRET, SECRET_VARIABLE, source};
 use crate::sink::Sink;
+use crate::steady::Arrivals;
 
 /// The stream of the events that are measured.
 const SOURCE: &str = "ORDERS";
@@ -20,6 +22,15 @@ const TROUBLE: &str = "TROUBLE";
 const ENDPOINTS: usize = 10;
 /// Longest time of one run, and of making the waits.
 const RUN_MAX: Duration = Duration::from_mins(10);
+/// Events that the engine works on at once, beside a slow endpoint.
+const FEW_IN_FLIGHT: usize = 64;
+/// How long the slow endpoint takes for an answer.
+const SLOW: Duration = Duration::from_millis(500);
+/// Events that come at a steady pace, so that it can be told how long each took. Every second one is for the slow endpoint, which
+/// is more than it can take.
+const STEADY: usize = 5_000;
+/// Pause between them.
+const STEADY_EVERY: Duration = Duration::from_millis(1);
 
 async fn make_stream(jetstream: &Context, name: &str, subjects: &str) {
     let config = jetstream::stream::Config {
@@ -56,12 +67,64 @@ pub async fn nine_of_ten(events: usize, one_hangs: bool) -> Figure {
     figure
 }
 
+/// A subscription beside one whose endpoint is slow, of ten events getting nine: its throughput, and the longest time from
+/// publish to arrival of events that come at a steady pace after that. `concurrency`: what the slow one may have at once.
+pub async fn beside_slow(events: usize, concurrency: usize, is_slow: bool) -> (Figure, Duration) {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    make_stream(&jetstream, SOURCE, "events.>").await;
+    events::publish_all(&jetstream, (0..events).map(typed)).await;
+    let (arrivals, other) = (Arrivals::start(), Sink::start(&[]));
+    let slow = Endpoint::start_for_flood(behaviour::slow(SLOW)).await;
+    let url = if is_slow { slow.url() } else { other.url() };
+    let mut text =
+        format!("[source]\nstream = \"{SOURCE}\"\nstart = \"all\"\nmax_in_flight = {FEW_IN_FLIGHT}\n");
+    let more = format!("concurrency = {concurrency}");
+    text += &subscription("slow", &kind(0), &url, &more);
+    let others: Vec<String> = (1..ENDPOINTS).map(kind).collect();
+    text += &subscription("healthy", &others.join("\", \""), &arrivals.url(), "format = \"binary\"");
+    let folder = PipelineFolder::with("slow", &text);
+    let engine = start(&server, &folder).await;
+    let theirs = events - events.div_ceil(ENDPOINTS);
+    let began = arrivals.reached((theirs / 10).max(1), RUN_MAX).await.expect("the events arrive in time");
+    let ended = arrivals.reached(theirs, RUN_MAX).await.expect("the events arrive in time");
+    let rate = (theirs - theirs / 10) as f64 / (ended - began).as_secs_f64();
+    let longest = longest(&jetstream, &arrivals, events).await;
+    drop(engine);
+    (Figure { rate, cpu_micros: None }, longest)
+}
+
+/// The longest time from publish to arrival of events `first` and on, at a steady pace.
+async fn longest(jetstream: &Context, arrivals: &Arrivals, first: usize) -> Duration {
+    let before = first - first.div_ceil(ENDPOINTS);
+    let mut pace = tokio::time::interval(STEADY_EVERY);
+    let (mut published, mut acks) = (Vec::new(), Vec::new());
+    for number in 0..STEADY {
+        pace.tick().await;
+        published.push(Instant::now());
+        let events::Message { subject, headers, payload } = of_kind(first + number, &kind(number % 2));
+        let ack = jetstream.publish_with_headers(subject, headers, payload).await;
+        acks.push(ack.expect("the publish is sent").into_future());
+    }
+    for acked in futures_util::future::join_all(acks).await {
+        acked.expect("the publish is acknowledged");
+    }
+    arrivals.reached(before + STEADY / 2, RUN_MAX).await.expect("the events arrive in time");
+    let steady = arrivals.all().into_iter().filter(|arrival| arrival.order >= first);
+    let took = steady.filter_map(|arrival| Some(arrival.at - *published.get(arrival.order - first)?));
+    took.max().unwrap_or_default()
+}
+
 fn kind(number: usize) -> String {
     format!("com.shop.order.kind-{}", number % ENDPOINTS)
 }
 
 fn typed(number: usize) -> events::Message {
-    events::structured_message(events::order_json(number).replace(events::ORDER_TYPE, &kind(number)))
+    of_kind(number, &kind(number))
+}
+
+fn of_kind(number: usize, kind: &str) -> events::Message {
+    events::structured_message(events::order_json(number).replace(events::ORDER_TYPE, kind))
 }
 
 /// A server with orders, and with as many retries that wait as were asked for.

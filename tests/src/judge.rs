@@ -50,8 +50,13 @@ pub async fn holds(jetstream: &Context, stream: &str, deadline: Duration, wanted
 
 /// Messages of the source that nobody has acknowledged: not delivered yet, and held.
 pub async fn unsettled(jetstream: &Context) -> Result<(u64, usize), String> {
+    unsettled_of(jetstream, SOURCE_CONSUMER).await
+}
+
+/// The same of another durable.
+pub async fn unsettled_of(jetstream: &Context, durable: &str) -> Result<(u64, usize), String> {
     let stream = jetstream.get_stream("HOOKMILL_EVENTS").await.map_err(|error| error.to_string())?;
-    let consumer: Result<PullConsumer, _> = stream.get_consumer(SOURCE_CONSUMER).await;
+    let consumer: Result<PullConsumer, _> = stream.get_consumer(durable).await;
     let mut consumer = consumer.map_err(|error| error.to_string())?;
     let info = consumer.info().await.map_err(|error| error.to_string())?;
     Ok((info.num_pending, info.num_ack_pending))

@@ -214,6 +214,7 @@ impl Engine {
     /// wherever a task passes: every task carries the room for it otherwise, and moves it.
     pub(super) async fn attempt(self: Arc<Self>, ready: Ready) {
         let Ready { lane, slot, mut task, ticket } = ready;
+        super::stalled::stall_if_told(&lane).await;
         let mut lease = None;
         loop {
             let began = Timestamp::steady();

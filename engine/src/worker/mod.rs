@@ -30,6 +30,7 @@ mod reused_ids;
 mod revision;
 mod running;
 mod shares;
+mod stalled;
 mod storing;
 mod succession;
 mod suspects;

@@ -1,5 +1,6 @@
-//! `chaos [--seed N] [--minutes M] [--rate EVENTS_PER_SECOND] [--keep-secret]`: runs the fault harness and prints its books. Exit
-//! code 1 if anything was lost or has not come to its end. `--keep-secret`: the file of the signing secret is never away.
+//! `chaos [--seed N] [--minutes M | --seconds S] [--rate EVENTS_PER_SECOND] [--lanes N] [--keep-secret]`: runs the fault harness and
+//! prints its books. Exit code 1 if anything was lost, has not come to its end or stood still, or was delivered though somebody had
+//! stopped it. `--lanes`: lanes beside with a rate of their own (1000). `--keep-secret`: the file of the signing secret is never away.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,8 +9,7 @@ use hookmill::telemetry::output;
 use hookmill_tests::chaos::{Settings, run};
 
 fn settings() -> Result<Settings, String> {
-    let time = Duration::from_mins(30);
-    let mut settings = Settings { seed: 1, time, rate: 100, keep_secret: false, ack_first: false };
+    let mut settings = Settings { lanes: 1_000, ..Settings::new(1, Duration::from_mins(30)) };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         if name == "--keep-secret" {
@@ -23,8 +23,13 @@ fn settings() -> Result<Settings, String> {
             "--minutes" => {
                 settings.time = Duration::from_secs(60 * value.parse::<u64>().map_err(wrong)?);
             }
+            "--seconds" => settings.time = Duration::from_secs(value.parse().map_err(wrong)?),
+            "--lanes" => settings.lanes = value.parse().map_err(wrong)?,
             "--rate" => settings.rate = value.parse().map_err(wrong)?,
-            _ => return Err(format!("{name}: give --seed, --minutes, --rate or --keep-secret")),
+            _ => {
+                let all = "--seed, --minutes, --seconds, --rate, --lanes or --keep-secret";
+                return Err(format!("{name}: give {all}"));
+            }
         }
     }
     if settings.rate == 0 { Err("--rate: at least 1".to_owned()) } else { Ok(settings) }

@@ -1,14 +1,18 @@
-//! What is done to engines, server and connections, and how long it takes until events flow again.
+//! What is done to engines, server, connections and files, and when events flow again.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::Stage;
+use super::clock::Clock;
 use super::publisher::Publisher;
 use super::receivers::{Receivers, Script};
+use super::silence::Span;
+use super::watch::ApiWatch;
 
 /// Longest wait for the healthy receiver to get an event that was published after the fault.
 const RECOVERY_MAX: Duration = Duration::from_mins(2);
@@ -46,6 +50,10 @@ pub(super) enum Fault {
     SlowRequests,
     /// The file of a signing secret is away, and an engine is killed and started again meanwhile.
     SecretGone,
+    /// The pipeline file is changed, and both engines load it again.
+    Reload,
+    /// The same, and one of them is killed while it does.
+    ReloadAndKill,
 }
 
 impl Fault {
@@ -63,13 +71,35 @@ impl Fault {
             Self::FullStore => "store full",
             Self::SlowRequests => "requests held up",
             Self::SecretGone => "secret gone, engine killed",
+            Self::Reload => "file loaded again",
+            Self::ReloadAndKill => "file loaded again, engine killed",
+        }
+    }
+
+    /// Whether an engine may not hear meanwhile what people say. One that is started reads it first.
+    pub(super) fn deafens(self) -> bool {
+        match self {
+            Self::KillServer
+            | Self::PauseEngine
+            | Self::PauseServer
+            | Self::Cut
+            | Self::Blink
+            | Self::HalfClose
+            | Self::Stall
+            | Self::FullStore => true,
+            Self::KillEngine
+            | Self::KillBothEngines
+            | Self::SlowRequests
+            | Self::SecretGone
+            | Self::Reload
+            | Self::ReloadAndKill => false,
         }
     }
 
     /// How many processes are killed.
     pub(super) fn kills(self) -> usize {
         match self {
-            Self::KillEngine | Self::KillServer | Self::SecretGone => 1,
+            Self::KillEngine | Self::KillServer | Self::SecretGone | Self::ReloadAndKill => 1,
             Self::KillBothEngines | Self::FullStore => 2,
             Self::PauseEngine
             | Self::PauseServer
@@ -77,16 +107,17 @@ impl Fault {
             | Self::Blink
             | Self::HalfClose
             | Self::Stall
-            | Self::SlowRequests => 0,
+            | Self::SlowRequests
+            | Self::Reload => 0,
         }
     }
 
     /// What every run begins with, however short it is.
-    pub(super) const FIRST: [Self; 2] = [Self::SlowRequests, Self::SecretGone];
+    pub(super) const FIRST: [Self; 3] = [Self::SlowRequests, Self::SecretGone, Self::Reload];
 
     /// The next one: kills more often than the rest.
     pub(super) fn draw(rng: &mut StdRng) -> Self {
-        const BAG: [Fault; 18] = [
+        const BAG: [Fault; 21] = [
             Fault::KillEngine,
             Fault::KillEngine,
             Fault::KillEngine,
@@ -105,6 +136,9 @@ impl Fault {
             Fault::FullStore,
             Fault::SlowRequests,
             Fault::SecretGone,
+            Fault::Reload,
+            Fault::Reload,
+            Fault::ReloadAndKill,
         ];
         BAG[rng.random_range(0..BAG.len())]
     }
@@ -114,101 +148,150 @@ impl Fault {
 #[derive(Clone, Debug)]
 pub(super) struct Happened {
     pub(super) fault: Fault,
+    /// From its beginning until what was done is undone: the process is started again, JetStream answers its API, …
+    pub(super) span: Span,
     /// From its end until an event that was published after that has arrived; none: not within two minutes.
     pub(super) recovered: Option<Duration>,
+}
+
+/// Who plays a part in a fault beside the [`Stage`].
+pub(super) struct Onlookers<'o> {
+    pub(super) publisher: &'o Publisher,
+    pub(super) receivers: &'o Receivers,
+    pub(super) api: &'o ApiWatch,
+    pub(super) clock: Clock,
 }
 
 /// Does it, undoes it, waits until events flow again, and then for a moment.
 pub(super) async fn inflict(
     fault: Fault,
     stage: &mut Stage,
-    publisher: &Publisher,
-    receivers: &Receivers,
+    onlookers: &Onlookers<'_>,
     rng: &mut StdRng,
 ) -> Happened {
+    let from = onlookers.clock.now();
+    let to = do_and_undo(fault, stage, onlookers, rng).await;
+    let recovered = recovery(onlookers, to).await;
+    sleep(Duration::from_millis(500) + a_while(rng, 3_500)).await;
+    Happened { fault, span: Span { from, to }, recovered }
+}
+
+fn a_while(rng: &mut StdRng, most_millis: u64) -> Duration {
+    Duration::from_millis(rng.random_range(0..most_millis))
+}
+
+/// When it was over. An engine that was killed is over it when it is started again, not when it is ready.
+async fn do_and_undo(
+    fault: Fault,
+    stage: &mut Stage,
+    onlookers: &Onlookers<'_>,
+    rng: &mut StdRng,
+) -> Duration {
     let one = rng.random_range(0..stage.engines.len());
-    let mut a_while = |most: u64| Duration::from_millis(rng.random_range(0..most));
+    let clock = onlookers.clock;
     match fault {
         Fault::KillEngine => {
             stage.engines[one].kill().await;
-            sleep(a_while(6_000)).await;
-            stage.engines[one].restart_supervised(RECOVERY_MAX).await;
+            sleep(a_while(rng, 6_000)).await;
+            return start_again(stage, one, clock).await;
         }
         Fault::KillBothEngines => {
             for engine in &stage.engines {
                 engine.kill().await;
             }
-            sleep(a_while(3_000)).await;
-            for engine in &mut stage.engines {
-                engine.restart_supervised(RECOVERY_MAX).await;
-            }
+            sleep(a_while(rng, 3_000)).await;
+            let over = clock.now();
+            join_all(stage.engines.iter_mut().map(|engine| engine.restart_supervised(RECOVERY_MAX))).await;
+            return over;
         }
         Fault::KillServer => {
             stage.server.kill().await;
-            sleep(a_while(4_000)).await;
+            sleep(a_while(rng, 4_000)).await;
+            let started = clock.now();
             stage.server.restart().await;
+            return onlookers.api.answered_since(started).await;
         }
         Fault::PauseEngine => {
             stage.engines[one].pause().await;
-            sleep(Duration::from_secs(11) + a_while(4_000)).await;
+            sleep(Duration::from_secs(11) + a_while(rng, 4_000)).await;
             stage.engines[one].resume();
         }
         Fault::PauseServer => {
             stage.server.pause().await;
-            sleep(Duration::from_secs(2) + a_while(5_000)).await;
+            sleep(Duration::from_secs(2) + a_while(rng, 5_000)).await;
+            let resumed = clock.now();
             stage.server.resume();
+            return onlookers.api.answered_since(resumed).await;
         }
         Fault::Cut => {
             stage.cables[one].cut();
-            sleep(Duration::from_secs(1) + a_while(6_000)).await;
+            sleep(Duration::from_secs(1) + a_while(rng, 6_000)).await;
             stage.cables[one].heal();
         }
         Fault::Blink => {
             for _ in 0..5 {
                 stage.cables.iter().for_each(crate::Cable::blink);
-                sleep(a_while(800)).await;
+                sleep(a_while(rng, 800)).await;
             }
         }
         Fault::HalfClose => stage.cables[one].half_close(),
         Fault::Stall => {
             stage.cables[one].stall();
-            sleep(Duration::from_secs(1) + a_while(11_000)).await;
+            sleep(Duration::from_secs(1) + a_while(rng, 11_000)).await;
             stage.cables[one].heal();
         }
-        Fault::FullStore => fill_up(stage, Duration::from_secs(3) + a_while(5_000)).await,
+        Fault::FullStore => {
+            let time = Duration::from_secs(3) + a_while(rng, 5_000);
+            return fill_up(stage, time, onlookers).await;
+        }
         Fault::SlowRequests => {
             stage.cables.iter().for_each(|cable| cable.hold_requests(HELD_ONE_IN, HELD_MAX));
-            sleep(Duration::from_secs(3) + a_while(5_000)).await;
+            sleep(Duration::from_secs(3) + a_while(rng, 5_000)).await;
             stage.cables.iter().for_each(crate::Cable::heal);
         }
         Fault::SecretGone => {
-            stage.secret.hide();
-            sleep(a_while(2_000)).await;
+            stage.files.hide_secret();
+            sleep(a_while(rng, 2_000)).await;
             stage.engines[one].kill().await;
             stage.engines[one].restart_supervised(RECOVERY_MAX).await;
-            sleep(Duration::from_secs(1) + a_while(3_000)).await;
-            stage.secret.show();
+            sleep(Duration::from_secs(1) + a_while(rng, 3_000)).await;
+            stage.files.show_secret();
+        }
+        Fault::Reload => stage.change_file(),
+        Fault::ReloadAndKill => {
+            stage.change_file();
+            sleep(a_while(rng, 1_500)).await;
+            stage.engines[one].kill().await;
+            return start_again(stage, one, clock).await;
         }
     }
-    let recovered = recovery(publisher, receivers).await;
-    sleep(Duration::from_millis(500) + a_while(3_500)).await;
-    Happened { fault, recovered }
+    clock.now()
+}
+
+async fn start_again(stage: &mut Stage, one: usize, clock: Clock) -> Duration {
+    let over = clock.now();
+    stage.engines[one].restart_supervised(RECOVERY_MAX).await;
+    over
 }
 
 /// The server comes back with a store that is nearly full, and later with room again.
-async fn fill_up(stage: &mut Stage, time: Duration) {
+async fn fill_up(stage: &mut Stage, time: Duration, onlookers: &Onlookers<'_>) -> Duration {
     let account = stage.server.jetstream().await.query_account().await;
     let used = account.expect("the server answers").storage;
     stage.server.restart_with_store(Some(used + STORE_ROOM_BYTES)).await;
     sleep(time).await;
+    let started = onlookers.clock.now();
     stage.server.restart_with_store(None).await;
+    onlookers.api.answered_since(started).await
 }
 
-async fn recovery(publisher: &Publisher, receivers: &Receivers) -> Option<Duration> {
-    let (begun, first) = (Instant::now(), publisher.next());
-    while begun.elapsed() < RECOVERY_MAX {
+/// From the end of a fault until the healthy receiver has an event that was published after it.
+async fn recovery(onlookers: &Onlookers<'_>, ended: Duration) -> Option<Duration> {
+    let Onlookers { publisher, receivers, clock, .. } = onlookers;
+    let first = publisher.next();
+    while clock.now() < ended + RECOVERY_MAX {
         if receivers.newest(Script::Healthy).is_some_and(|newest| newest > first) {
-            return Some(begun.elapsed());
+            return Some(clock.now().saturating_sub(ended));
         }
         sleep(Duration::from_millis(20)).await;
     }

@@ -1,22 +1,31 @@
 //! The receivers: each subscription has one, with its own way to behave, and its own count of what it has taken.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::Settings;
+use super::clock::Clock;
+use super::many::Many;
+use super::silence;
 use crate::endpoint::Notice;
 use crate::judge::{source, subscription};
-use crate::{Cable, Endpoint, Reply, Request, behaviour};
+use crate::{Cable, Endpoint, Reply, Request, behaviour, events};
 
 /// How long a delivery may take.
-const TIMEOUT: &str = "timeout = \"2s\"";
+pub(super) const TIMEOUT: &str = "timeout = \"2s\"";
 /// Retries for all but the hopeless one: 12 attempts within about a minute.
-const PATIENT: &str =
+pub(super) const PATIENT: &str =
     r#"schedule = ["200ms", "500ms", "1s", "2s", "4s", "8s", "8s", "8s", "8s", "8s", "8s"]"#;
 const IMPATIENT: &str = r#"schedule = ["200ms", "500ms"]"#;
+
+/// What one engine sends to the rated one: alone it is too slow for what is published, and its lane fills.
+const RATE: &str = "rate = \"80/s\"";
 
 /// The secret of the signed one.
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -38,16 +47,18 @@ pub(super) enum Script {
     Hanging,
     /// One in five is answered with 429 and Retry-After.
     Busy,
-    /// Now and then 410: its lane is disabled, until somebody resumes it.
+    /// 200 for a while, then 410 to everything until its lane is disabled; then it is mended, and somebody resumes the lane.
     Gone,
     /// Always 500.
     Hopeless,
     /// 200 to what is signed with the secret of a file that is away now and then.
     Signed,
+    /// 200, at no more than [`RATE`] from each engine.
+    Rated,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Healthy,
         Self::Slow,
         Self::Flaky,
@@ -57,7 +68,11 @@ impl Script {
         Self::Gone,
         Self::Hopeless,
         Self::Signed,
+        Self::Rated,
     ];
+
+    /// The one that [`Settings::stall`] stalls.
+    pub(super) const STALLED: Self = Self::Signed;
 
     /// The subscription's name.
     pub(super) fn name(self) -> &'static str {
@@ -71,11 +86,12 @@ impl Script {
             Self::Gone => "gone",
             Self::Hopeless => "hopeless",
             Self::Signed => "signed",
+            Self::Rated => "rated",
         }
     }
 
     /// The answer to one request. The receiver has taken the event when `taken` is told.
-    fn answer(self, rng: &mut StdRng, ends_410: bool, taken: Notice) -> Reply {
+    fn answer(self, rng: &mut StdRng, is_gone: bool, taken: Notice) -> Reply {
         match self {
             Self::Slow => {
                 let time = Duration::from_millis(rng.random_range(50..400));
@@ -89,7 +105,7 @@ impl Script {
             Self::Busy if rng.random_bool(0.2) => {
                 Reply::Headers(429, vec![("retry-after".to_owned(), "1".to_owned())])
             }
-            Self::Gone if !ends_410 && rng.random_bool(0.0005) => Reply::Status(410),
+            Self::Gone if is_gone => Reply::Status(410),
             Self::Hopeless => Reply::Status(500),
             Self::Healthy
             | Self::Flaky
@@ -97,142 +113,189 @@ impl Script {
             | Self::Hanging
             | Self::Busy
             | Self::Gone
-            | Self::Signed => Reply::Noting(taken, Box::new(Reply::Status(200))),
+            | Self::Signed
+            | Self::Rated => Reply::Noting(taken, Box::new(Reply::Status(200))),
         }
     }
 }
 
-/// What one receiver has taken.
-#[derive(Default)]
-pub(super) struct Taken {
-    /// How often each event was taken, by its number.
-    pub(super) times: Vec<u16>,
-    /// In all.
+/// What one receiver has seen.
+#[derive(Clone, Default)]
+pub(super) struct Book {
+    /// Requests that it has answered, or not taken.
+    pub(super) answers: Vec<silence::Request>,
+    /// All requests.
+    pub(super) requests: u64,
+    /// Deliveries that it has taken.
     pub(super) count: u64,
-    /// The highest number.
-    pub(super) newest: Option<usize>,
-    requests: u64,
+    /// Events that it has answered with 410.
+    pub(super) gone: HashSet<usize>,
+    /// The highest number that it has taken.
+    newest: Option<usize>,
     /// Requests whose signature does not fit.
-    forged: u64,
+    pub(super) forged: u64,
 }
 
 struct Receiver {
     script: Script,
     endpoint: Endpoint,
     cable: Option<Cable>,
-    taken: Arc<Mutex<Taken>>,
+    book: Arc<Mutex<Book>>,
 }
 
 impl Receiver {
-    fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
-        self.taken.lock().expect("no holder panics")
+    async fn start(script: Script, rng: StdRng, clock: Clock, is_gone: &Arc<AtomicBool>) -> Self {
+        let book = Arc::<Mutex<Book>>::default();
+        let desk = Desk {
+            script,
+            clock,
+            rng: Mutex::new(rng),
+            book: Arc::clone(&book),
+            is_gone: Arc::clone(is_gone),
+        };
+        let endpoint =
+            Endpoint::start_for_flood(behaviour::custom(move |request| desk.answer(request))).await;
+        let cable = match script {
+            Script::Resetting => Some(Cable::to(endpoint.address()).await),
+            _ => None,
+        };
+        Self { script, endpoint, cable, book }
     }
+}
+
+/// Where a receiver's answers are given and noted.
+struct Desk {
+    script: Script,
+    clock: Clock,
+    rng: Mutex<StdRng>,
+    book: Arc<Mutex<Book>>,
+    is_gone: Arc<AtomicBool>,
+}
+
+impl Desk {
+    fn answer(&self, request: &Request) -> Reply {
+        let number = order_number(&request.body);
+        open(&self.book).requests += 1;
+        let reply = if self.script == Script::Signed && request.verify(SECRET).is_err() {
+            open(&self.book).forged += 1;
+            Reply::Status(500)
+        } else {
+            let (book, clock) = (Arc::clone(&self.book), self.clock);
+            let taken = Notice::new(move || open(&book).note(clock, number, true));
+            let is_gone = self.is_gone.load(Ordering::Relaxed);
+            self.script.answer(&mut self.rng.lock().expect("no holder panics"), is_gone, taken)
+        };
+        if !matches!(reply, Reply::Noting(..) | Reply::After(..)) {
+            open(&self.book).note(self.clock, number, false);
+        }
+        if matches!(reply, Reply::Status(410)) {
+            open(&self.book).gone.insert(number);
+        }
+        reply
+    }
+}
+
+fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().expect("no holder panics")
 }
 
 /// All receivers.
 pub(super) struct Receivers {
-    receivers: Vec<Receiver>,
-    ends_410: Arc<std::sync::atomic::AtomicBool>,
+    all: Vec<Receiver>,
+    many: Many,
+    is_gone: Arc<AtomicBool>,
+    /// The subscription that is to stand still.
+    stalled: Option<Script>,
 }
 
 impl Receivers {
-    pub(super) async fn start(seed: u64) -> Self {
-        let ends_410 = Arc::<std::sync::atomic::AtomicBool>::default();
-        let mut receivers = Vec::new();
+    pub(super) async fn start(settings: &Settings, clock: Clock) -> Self {
+        let is_gone = Arc::<AtomicBool>::default();
+        let mut all = Vec::new();
         for (number, script) in (0..).zip(Script::ALL) {
-            let taken = Arc::<Mutex<Taken>>::default();
-            let rng = Mutex::new(StdRng::seed_from_u64(seed ^ (number << 32)));
-            let (book, ends) = (Arc::clone(&taken), Arc::clone(&ends_410));
-            let decide = move |request: &Request| {
-                let ends = ends.load(std::sync::atomic::Ordering::Relaxed);
-                let (number, taken) = (order_number(&request.body), Arc::clone(&book));
-                book.lock().expect("no holder panics").requests += 1;
-                if script == Script::Signed && request.verify(SECRET).is_err() {
-                    book.lock().expect("no holder panics").forged += 1;
-                    return Reply::Status(500);
-                }
-                let taken = Notice::new(move || taken.lock().expect("no holder panics").take(number));
-                script.answer(&mut rng.lock().expect("no holder panics"), ends, taken)
-            };
-            let endpoint = Endpoint::start_for_flood(behaviour::custom(decide)).await;
-            let cable = match script {
-                Script::Resetting => Some(Cable::to(endpoint.address()).await),
-                _ => None,
-            };
-            receivers.push(Receiver { script, endpoint, cable, taken });
+            let rng = StdRng::seed_from_u64(settings.seed ^ (number << 32));
+            all.push(Receiver::start(script, rng, clock, &is_gone).await);
         }
-        Self { receivers, ends_410 }
+        let many = Many::start(settings.lanes, clock).await;
+        Self { all, many, is_gone, stalled: settings.stall.map(|_| Script::STALLED) }
     }
 
     /// The pipeline file that delivers to all of them.
     pub(super) fn pipeline(&self) -> String {
-        let subscriptions = self.receivers.iter().map(|receiver| {
+        let subscriptions = self.all.iter().map(|receiver| {
             let address = receiver.cable.as_ref().map_or(receiver.endpoint.address(), Cable::address);
             let retry = if receiver.script == Script::Hopeless { IMPATIENT } else { PATIENT };
-            let signed = format!("{TIMEOUT}\nsign = [{{ file = \"{SECRET_FILE}\" }}]");
-            let deliver = if receiver.script == Script::Signed { &signed } else { TIMEOUT };
-            subscription(receiver.script.name(), &format!("http://{address}/hooks"), deliver, retry)
+            let mut deliver = match receiver.script {
+                Script::Signed => format!("{TIMEOUT}\nsign = [{{ file = \"{SECRET_FILE}\" }}]"),
+                Script::Rated => format!("{TIMEOUT}\n{RATE}"),
+                _ => TIMEOUT.to_owned(),
+            };
+            if self.stalled == Some(receiver.script) {
+                deliver += "\nconcurrency = 1";
+            }
+            subscription(receiver.script.name(), &format!("http://{address}/hooks"), &deliver, retry)
         });
-        std::iter::once(source("")).chain(subscriptions).collect()
+        let source = source(&format!("subjects = [\"{}\"]", events::ORDER_SUBJECT));
+        std::iter::once(source).chain(subscriptions).collect()
     }
 
-    /// No more 410: what a disabled lane holds can come to its end.
-    pub(super) fn end_410(&self) {
-        self.ends_410.store(true, std::sync::atomic::Ordering::Relaxed);
+    /// The receiver of the many lanes.
+    pub(super) fn many(&self) -> &Many {
+        &self.many
+    }
+
+    /// Whether the one that is gone now and then is gone: to be set by who sees to it.
+    pub(super) fn is_gone(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_gone)
     }
 
     /// Resets connections as the scripts say, and keeps the endpoints' own logs short. Never ends.
     pub(super) async fn tend(&self) -> Infallible {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            for receiver in &self.receivers {
+            for receiver in &self.all {
                 receiver.endpoint.forget();
                 if let Some(cable) = &receiver.cable {
                     cable.blink();
                 }
             }
+            self.many.forget();
         }
     }
 
     /// How many deliveries a receiver has taken.
     pub(super) fn answered(&self, script: Script) -> u64 {
-        self.of(script).taken().count
+        open(&self.of(script).book).count
     }
 
     /// The highest number of an event that a receiver has taken.
     pub(super) fn newest(&self, script: Script) -> Option<usize> {
-        self.of(script).taken().newest
+        open(&self.of(script).book).newest
     }
 
-    /// How often a receiver has taken each event, and all its requests.
-    pub(super) fn book(&self, script: Script) -> (Vec<u16>, u64) {
-        let taken = self.of(script).taken();
-        (taken.times.clone(), taken.requests)
-    }
-
-    /// Requests to the signed one whose signature does not fit.
-    pub(super) fn forged(&self) -> u64 {
-        self.of(Script::Signed).taken().forged
+    /// All that a receiver has seen.
+    pub(super) fn book(&self, script: Script) -> Book {
+        open(&self.of(script).book).clone()
     }
 
     fn of(&self, script: Script) -> &Receiver {
-        self.receivers.iter().find(|receiver| receiver.script == script).expect("there is one for each")
+        self.all.iter().find(|receiver| receiver.script == script).expect("there is one for each")
     }
 }
 
-impl Taken {
-    fn take(&mut self, number: usize) {
-        if self.times.len() <= number {
-            self.times.resize(number + 1, 0);
+impl Book {
+    fn note(&mut self, clock: Clock, number: usize, taken: bool) {
+        // Under the lock, so that they stand in the order of their times.
+        self.answers.push(silence::Request { at: clock.now(), number, taken });
+        if taken {
+            self.count += 1;
+            self.newest = self.newest.max(Some(number));
         }
-        self.times[number] = self.times[number].saturating_add(1);
-        self.count += 1;
-        self.newest = self.newest.max(Some(number));
     }
 }
 
 /// The number of the order in a body, without reading the rest of it.
-fn order_number(body: &[u8]) -> usize {
+pub(super) fn order_number(body: &[u8]) -> usize {
     const BEFORE: &[u8] = b"\"order\":\"ord_";
     let at = body.windows(BEFORE.len()).position(|window| window == BEFORE).expect("an order has a number");
     let digits = &body[at + BEFORE.len()..];

@@ -1,15 +1,21 @@
-//! Measures what a broken endpoint and retries that wait cost everybody else; fails when it is more than a tenth.
+//! Measures what a broken endpoint, a slow one and retries that wait cost everybody else; fails when it is more than a tenth.
 //!
-//! `measure trouble [--events N] [--rounds N] [--waits N] [--only hanging|waiting]`
+//! `measure trouble [--events N] [--rounds N] [--waits N] [--only hanging|slow|waiting]`
 
 use std::process::ExitCode;
 
 use hookmill::telemetry::output;
 use hookmill_benches::table::{Row, render};
-use hookmill_benches::trouble::{Waiting, nine_of_ten};
+use hookmill_benches::trouble::{Waiting, beside_slow, nine_of_ten};
 
 /// What the others have to keep of their throughput.
 const KEPT_MIN: f64 = 0.90;
+
+/// What the slow endpoint may have at once: more than the engine works on, and as many.
+const SLOW: [(&str, usize); 2] = [
+    ("beside a slow endpoint with concurrency 200 / beside a healthy one", 200),
+    ("beside a slow endpoint with concurrency 64 / beside a healthy one", 64),
+];
 
 struct Options {
     events: usize,
@@ -31,8 +37,8 @@ impl Options {
                 ("--events", _) => options.events = number()?,
                 ("--rounds", _) => options.rounds = number()?,
                 ("--waits", _) => options.waits = number()?,
-                ("--only", "hanging" | "waiting") => options.only = Some(value.clone()),
-                ("--only", _) => return Err(format!("--only takes hanging or waiting, not {value:?}")),
+                ("--only", "hanging" | "slow" | "waiting") => options.only = Some(value.clone()),
+                ("--only", _) => return Err(format!("--only takes hanging, slow or waiting, not {value:?}")),
                 _ => return Err(format!("{name} is none of --events, --rounds, --waits, --only")),
             }
         }
@@ -49,6 +55,11 @@ pub(super) async fn measure(arguments: &[String]) -> Result<ExitCode, String> {
     let mut rows = Vec::new();
     if options.wants("hanging") {
         rows.push(hanging(&options).await);
+    }
+    if options.wants("slow") {
+        for (name, concurrency) in SLOW {
+            rows.push(slow(&options, name, concurrency).await);
+        }
     }
     if options.wants("waiting") {
         rows.push(waiting(&options).await);
@@ -75,6 +86,24 @@ async fn hanging(options: &Options) -> Row {
         rounds.push((base, beside));
     }
     Row { name: "nine endpoints beside one that hangs / beside a healthy one", goal: KEPT_MIN, rounds }
+}
+
+async fn slow(options: &Options, name: &'static str, concurrency: usize) -> Row {
+    let mut rounds = Vec::new();
+    for round in 1..=options.rounds {
+        let (base, base_longest) = beside_slow(options.events, concurrency, false).await;
+        let (beside, longest) = beside_slow(options.events, concurrency, true).await;
+        output::say(format_args!(
+            "round {round}, a slow endpoint with concurrency {concurrency}: {:.0} against {:.0} events/s, longest \
+             latency {:.0} against {:.0} ms",
+            beside.rate,
+            base.rate,
+            longest.as_secs_f64() * 1e3,
+            base_longest.as_secs_f64() * 1e3
+        ));
+        rounds.push((base, beside));
+    }
+    Row { name, goal: KEPT_MIN, rounds }
 }
 
 async fn waiting(options: &Options) -> Row {
