@@ -293,18 +293,50 @@ impl Place {
         Floor { stream: self.stream.to_string(), created: self.created.clone(), sequence }
     }
 
-    /// Keeps the floor as it is now. Called every few seconds and at shutdown. False: the consumer has come to be somebody
-    /// else's, and its floor is none of this pipeline.
-    pub async fn keep_floor(&self, nats: &Nats, registry: &Registry, pipeline: &Name) -> bool {
-        let Ok(Some(state)) = nats.consumer(&self.stream, &self.consumer).await else { return true };
+    /// Looks at the durable, and keeps its floor as it is now. Called every few seconds and at shutdown.
+    pub async fn look(&self, nats: &Nats, registry: &Registry, pipeline: &Name, settings: &Settings) -> Look {
+        let Ok(Some(state)) = nats.consumer(&self.stream, &self.consumer).await else { return Look::Unknown };
         if state.owner.as_ref().is_some_and(|owner| *owner != nats.owner_of(pipeline)) {
-            return false;
+            return Look::SomebodyElses;
         }
         if let Err(error) = registry.put_floor(pipeline, &self.floor(state.floor)).await {
             tracing::debug!(%pipeline, %error, "source floor not kept, the older one stands");
         }
-        true
+        if let Some(edited) = state.misfits.iter().find(|misfit| !misfit.is_pause) {
+            return Look::Edited(edited.what.clone());
+        }
+        let paused = state.misfits.into_iter().map(|misfit| misfit.what).next();
+        let Ok(Some(stream)) = nats.source_stream(&self.stream).await else { return Look::Unknown };
+        Look::Ours(paused.or_else(|| matches_nothing(settings, &stream)))
     }
+}
+
+/// What a look at a pipeline's durable has shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Look {
+    /// It can't be told now.
+    Unknown,
+    /// It has come to be somebody else's, and its floor is none of this pipeline.
+    SomebodyElses,
+    /// Somebody has changed it in a way that keeps it from its work, or would lose something.
+    Edited(String),
+    /// It is as it has to be, but for what keeps messages from coming, if something does.
+    Ours(Option<String>),
+}
+
+/// Why nothing can come from a stream, if its subjects say so.
+fn matches_nothing(settings: &Settings, stream: &SourceStream) -> Option<String> {
+    let there = stream.subjects.as_ref().filter(|_| !settings.subjects.is_empty())?;
+    let meets = |wanted: &String| there.iter().any(|subject| crate::model::subject::overlap(wanted, subject));
+    if settings.subjects.iter().any(meets) {
+        return None;
+    }
+    Some(format!(
+        "nothing can come: source.subjects names {}, and stream {} takes {}; change one of them",
+        settings.subjects.join(", "),
+        stream.name,
+        if there.is_empty() { "no subjects".to_owned() } else { there.join(", ") },
+    ))
 }
 
 fn make_command(nats: &Nats, stream: &str) -> String {
@@ -369,6 +401,7 @@ mod tests {
             discards_old: false,
             forces_inactive_threshold: false,
             replicas: 1,
+            subjects: None,
         }
     }
 

@@ -36,6 +36,7 @@ mod owner;
 mod pace;
 mod publish_target;
 mod publishers;
+mod readiness;
 mod registry;
 mod reload;
 mod renaming;

@@ -7,6 +7,7 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use serde_json::json;
 
+use super::consumer_fit::{Misfit, misfits};
 use super::owner::Owner;
 use super::{ApiError, Nats, api};
 use crate::model::Timestamp;
@@ -94,6 +95,10 @@ pub struct Consumer {
     pub filters: Vec<String>,
     /// Whose it says it is.
     pub owner: Option<Owner>,
+    /// What is wrong with it; the one that loses something first.
+    pub misfits: Vec<Misfit>,
+    /// Until when a person has paused it.
+    pub(super) pause_until: Option<time::OffsetDateTime>,
     pub(super) metadata: HashMap<String, String>,
     pub(super) start: DeliverPolicy,
 }
@@ -107,6 +112,7 @@ impl Consumer {
 
 impl From<Info> for Consumer {
     fn from(info: Info) -> Self {
+        let misfits = misfits(&info);
         let one = Some(info.config.filter_subject).filter(|subject| !subject.is_empty());
         Self {
             filters: one.into_iter().chain(info.config.filter_subjects).collect(),
@@ -116,6 +122,8 @@ impl From<Info> for Consumer {
             ack_pending: info.num_ack_pending as u64,
             start: info.config.deliver_policy,
             owner: Owner::named_in(&info.config.metadata),
+            misfits,
+            pause_until: info.config.pause_until,
             metadata: info.config.metadata,
         }
     }
@@ -184,7 +192,9 @@ impl Nats {
         there: &Consumer,
     ) -> Result<Consumer, ApiError> {
         let metadata = there.metadata.clone();
-        let mut config = pull::Config { deliver_policy: there.start, metadata, ..common(name, filters) };
+        // A pause is a person's word: an update without it would end it.
+        let (deliver_policy, pause_until) = (there.start, there.pause_until);
+        let mut config = pull::Config { deliver_policy, metadata, pause_until, ..common(name, filters) };
         owner.write(&mut config.metadata);
         self.make_consumer(stream, name, &config, Action::Update).await
     }
@@ -196,7 +206,9 @@ impl Nats {
         name: &str,
         filter: String,
     ) -> Result<Consumer, ApiError> {
-        self.make_consumer(stream, name, &common(name, vec![filter]), Action::Any).await
+        let pause_until = self.consumer(stream, name).await?.and_then(|there| there.pause_until);
+        let config = pull::Config { pause_until, ..common(name, vec![filter]) };
+        self.make_consumer(stream, name, &config, Action::Any).await
     }
 
     /// Makes or updates the consumer of a lane; the server removes it after a minute without use.

@@ -296,6 +296,7 @@ mod tests {
             discards_old: false,
             forces_inactive_threshold: false,
             replicas: 1,
+            subjects: None,
         }
     }
 

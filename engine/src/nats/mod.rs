@@ -5,6 +5,7 @@
 
 mod bucket;
 pub mod connect;
+pub mod consumer_fit;
 pub mod consumers;
 pub mod diagnosis;
 mod fit;

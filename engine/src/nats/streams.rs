@@ -107,6 +107,8 @@ pub struct SourceStream {
     pub forces_inactive_threshold: bool,
     /// Its replicas.
     pub replicas: usize,
+    /// The subjects that it takes; none: it is filled from elsewhere as well, or changes subjects, so they don't tell.
+    pub subjects: Option<Vec<String>>,
 }
 
 /// Retention policies of JetStream.
@@ -138,6 +140,9 @@ impl Nats {
         let Some(info) = self.stream_info(stream).await? else { return Ok(None) };
         let config = info.config;
         let limits = config.consumer_limits.map(|limits| limits.inactive_threshold);
+        let filled_otherwise =
+            config.mirror.is_some() || config.sources.as_ref().is_some_and(|sources| !sources.is_empty());
+        let takes_by_subjects_alone = !filled_otherwise && config.subject_transform.is_none();
         Ok(Some(SourceStream {
             name: stream.to_owned(),
             created: Timestamp::from_unix_nanos(info.created.unix_timestamp_nanos().try_into().unwrap_or(0))
@@ -154,6 +159,7 @@ impl Nats {
                 && (config.max_messages > 0 || config.max_bytes > 0 || config.max_messages_per_subject > 0),
             forces_inactive_threshold: limits.is_some_and(|limit| !limit.is_zero()),
             replicas: config.num_replicas,
+            subjects: takes_by_subjects_alone.then_some(config.subjects),
         }))
     }
 

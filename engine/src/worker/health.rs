@@ -12,6 +12,10 @@ pub enum Part<'n> {
     Source(&'n Name),
     /// A pipeline's due tasks.
     Due(&'n Name),
+    /// Whether anything can come from a pipeline's source, whoever keeps it from that.
+    Durable(&'n Name),
+    /// The same for its due tasks.
+    DueDurable(&'n Name),
 }
 
 impl Part<'_> {
@@ -19,6 +23,8 @@ impl Part<'_> {
         match self {
             Self::Source(name) => format!("pipeline {name}: source"),
             Self::Due(name) => format!("pipeline {name}: retries"),
+            Self::Durable(name) => format!("pipeline {name}: source stands still"),
+            Self::DueDurable(name) => format!("pipeline {name}: retries stand still"),
         }
     }
 }

@@ -230,7 +230,7 @@ impl Engine {
     /// Keeps the floor of a pipeline as it is now.
     pub(super) async fn keep_floor(&self, pipeline: &Pipeline) {
         if let Ok(place) = crate::source::find(&self.nats, &pipeline.name, &pipeline.source).await {
-            place.keep_floor(&self.nats, &self.registry, &pipeline.name).await;
+            let _ = place.look(&self.nats, &self.registry, &pipeline.name, &pipeline.source).await;
         }
     }
 

@@ -11,7 +11,7 @@ use super::gate::Trouble;
 use super::health::Part;
 use super::held::Hold;
 use super::revision::{Force, overruled};
-use super::storing::Put;
+use super::storing::{Put, Stopped};
 use super::suspects::{SUSPECT_DELIVERIES, SUSPECT_STARTS_MAX, TURN_MAX, Turn};
 use super::taking::{Origin, Taking};
 use super::{Engine, FLOOR_EVERY};
@@ -74,14 +74,7 @@ impl Engine {
                 continue;
             }
             pause = PAUSE.0;
-            let floors = async {
-                loop {
-                    tokio::time::sleep(FLOOR_EVERY).await;
-                    if !place.keep_floor(&self.nats, &self.registry, &pipeline.name).await {
-                        break;
-                    }
-                }
-            };
+            let floors = self.watch_durable(pipeline, &place);
             let part = Part::Source(&pipeline.name);
             let pump = self.pump(taking, (part, lost_before), |delivered, permit| {
                 if *now.borrow() != Force::Ours {
@@ -93,7 +86,7 @@ impl Engine {
             });
             let lost = tokio::select! {
                 lost = pump => lost,
-                // Somebody else's now: whose, it says when it is looked for again.
+                // Somebody else's now, or changed by somebody: it is looked for again, and made right.
                 () = floors => {
                     taking.give_up();
                     continue;
@@ -109,6 +102,42 @@ impl Engine {
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
             tracing::warn!(pipeline = %pipeline.name, why = ?lost, "pull from the source lost, building it anew");
             self.pause(&mut pause).await;
+        }
+    }
+
+    /// Looks at the durable every few seconds, and says what keeps messages from coming. Ends when it has to be prepared anew.
+    async fn watch_durable(&self, pipeline: &Pipeline, place: &source::Place) {
+        let part = Part::Durable(&pipeline.name);
+        loop {
+            match place.look(&self.nats, &self.registry, &pipeline.name, &pipeline.source).await {
+                source::Look::Unknown => {}
+                source::Look::Ours(still) => self.health.set(part, still),
+                source::Look::SomebodyElses => return,
+                source::Look::Edited(why) => {
+                    tracing::warn!(pipeline = %pipeline.name, why, "the durable of a source was changed by somebody, bringing it back");
+                    self.health.set(part, Some(why));
+                    tokio::time::sleep(PAUSE.1).await;
+                    return;
+                }
+            }
+            tokio::time::sleep(FLOOR_EVERY).await;
+        }
+    }
+
+    /// The same for what is due. An edited one is made right by the way that it is made.
+    async fn watch_due(&self, pipeline: &Pipeline, stream: &str) {
+        let part = Part::DueDurable(&pipeline.name);
+        loop {
+            if let Ok(Some(state)) = self.nats.consumer(stream, pipeline.name.as_str()).await {
+                let first = state.misfits.first();
+                self.health.set(part, first.map(|misfit| misfit.what.clone()));
+                if let Some(misfit) = first.filter(|misfit| !misfit.is_pause) {
+                    tracing::warn!(pipeline = %pipeline.name, why = misfit.what, "the durable of due tasks was changed by somebody, bringing it back");
+                    tokio::time::sleep(PAUSE.1).await;
+                    return;
+                }
+            }
+            tokio::time::sleep(FLOOR_EVERY).await;
         }
     }
 
@@ -145,7 +174,14 @@ impl Engine {
                 let (engine, pipeline) = (self.clone(), pipeline.clone());
                 self.spawn(engine.take_task(pipeline, delivered, Some(permit)));
             });
-            let Some(lost) = pump.await else { return };
+            let lost = tokio::select! {
+                lost = pump => lost,
+                () = self.watch_due(pipeline, &stream) => {
+                    taking.give_up();
+                    continue;
+                }
+            };
+            let Some(lost) = lost else { return };
             taking.give_up();
             lost_before = true;
             self.health.set(part, Some(format!("pull lost ({lost:?}), building it anew")));
@@ -197,10 +233,17 @@ impl Engine {
         delivered: Delivered,
         room: OwnedSemaphorePermit,
     ) {
-        let Delivered { subject, message, stream, sequence, time, deliveries, acker } = delivered;
+        let Delivered { subject, mut message, stream, sequence, time, deliveries, acker } = delivered;
         let source = SourceRef { stream, sequence, time };
         ack_first_if_told(&acker).await;
         let hold = Hold::message(&self.holds, acker, Some(room));
+        if lacks_its_body(&message) {
+            match Box::pin(self.storing.still_there(&source)).await {
+                Ok(Some(whole)) => message = SourceMessage { headers: whole.headers, body: whole.body },
+                Ok(None) => {}
+                Err(Stopped) => return,
+            }
+        }
         pipeline.received.increment(1);
         let suspect = if deliveries >= SUSPECT_DELIVERIES {
             Box::pin(self.suspect(&source, &hold)).await
@@ -443,6 +486,13 @@ impl Engine {
             tracing::debug!(%error, "a settled suspect's record stays behind");
         }
     }
+}
+
+/// Whether a message came without its body, because somebody has made its consumer give headers only: the server says so in a
+/// header. What a publisher has sent like that is read once more, and is the same.
+fn lacks_its_body(message: &SourceMessage) -> bool {
+    message.body.is_empty()
+        && message.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Nats-Msg-Size"))
 }
 
 /// What the headers of a message that must not be looked into say of its event.

@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -72,6 +73,9 @@ use crate::nats::streams::StreamsError;
 use crate::nats::{Modules, Nats, Registry, StoreError};
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics as names;
+
+/// What of a shutdown's deadline is left for saying goodbye.
+const TIDY_MAX: Duration = Duration::from_secs(2);
 
 /// How often floors are kept and lanes looked for.
 const FLOOR_EVERY: Duration = Duration::from_secs(5);
@@ -328,17 +332,25 @@ impl Engine {
         }
     }
 
-    /// Stops intake, lets running attempts end within a deadline, keeps the floors.
+    /// Stops intake, lets running attempts end, keeps the floors; all of it within the deadline, whether NATS answers or not.
     pub async fn shut_down(&self, deadline: Duration) {
+        let until = Instant::now() + deadline;
         self.stop.cancel();
         self.tracker.close();
-        if tokio::time::timeout(deadline, self.tracker.wait()).await.is_err() {
+        let attempts = deadline.saturating_sub(TIDY_MAX.min(deadline / 4));
+        if tokio::time::timeout(attempts, self.tracker.wait()).await.is_err() {
             tracing::warn!(
                 running = self.running.count(),
                 "attempts still run at the deadline; they will be repeated"
             );
         }
         self.cut_off.cancel();
+        if tokio::time::timeout_at(until, self.tidy_up()).await.is_err() {
+            tracing::warn!("NATS does not answer; signs of life and floors stay as they were kept last");
+        }
+    }
+
+    async fn tidy_up(&self) {
         self.retire().await;
         self.retire_process().await;
         self.nats.flush().await;
@@ -359,12 +371,15 @@ impl Engine {
 
     /// What is wrong, a line each; none: ready.
     pub fn troubles(&self) -> Vec<String> {
+        if self.stop.is_cancelled() {
+            return vec!["stopping: nothing new is taken, attempts come to their end".to_owned()];
+        }
         let mut troubles = self.health.troubles();
         if !self.nats.is_connected() {
             troubles.push("no connection to NATS".to_owned());
         }
         troubles.extend(self.storing.gate.why());
-        troubles.extend(self.process.trouble(tokio::time::Instant::now()));
+        troubles.extend(self.process.trouble(Instant::now()));
         troubles
     }
 

@@ -173,16 +173,18 @@ impl<'r> Rename<'r> {
         let mut carried = 0;
         for ((pipeline, subscription), record) in &states {
             if pipeline == self.from.as_str() {
-                let carried_over = |there: Option<&LaneRecord>| match there {
+                let same = |there: Option<&LaneRecord>| match there {
                     Some(there) if there == record => RecordChange::Leave,
                     Some(_) | None => RecordChange::Write(record.clone()),
                 };
+                if states.get(&(self.to.to_string(), subscription.clone())) != Some(record) {
+                    self.registry.change_lane(self.to.as_str(), subscription, same).await?;
+                    step();
+                }
                 let gone = |there: Option<&LaneRecord>| match there {
                     Some(_) => RecordChange::Remove,
                     None => RecordChange::Leave,
                 };
-                self.registry.change_lane(self.to.as_str(), subscription, carried_over).await?;
-                step();
                 self.registry.change_lane(pipeline, subscription, gone).await?;
                 step();
                 carried += 1;
