@@ -6,6 +6,7 @@
 mod instance;
 mod untrusted;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use jsonschema::{
     Draft, PatternOptions, ReferencingError, Retrieve, Uri, ValidationError, ValidationOptions,
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use self::instance::Documents;
 use crate::model::event::Document;
@@ -41,6 +43,7 @@ pub struct Schema(Arc<Inner>);
 struct Inner {
     label: String,
     id: Option<String>,
+    digest: [u8; 32],
     validator: jsonschema::Validator<Documents>,
 }
 
@@ -183,7 +186,8 @@ impl Schema {
                 found: written.unwrap_or_else(|| format!("{old:?}")),
             });
         }
-        Ok(Self(Arc::new(Inner { label, id, validator })))
+        let digest = files.digest(value);
+        Ok(Self(Arc::new(Inner { label, id, digest, validator })))
     }
 
     /// What the schema is called in messages.
@@ -194,6 +198,11 @@ impl Schema {
     /// The schema's `$id`, as written.
     pub fn id(&self) -> Option<&str> {
         self.0.id.as_deref()
+    }
+
+    /// SHA-256 of the schema and of all files that it refers to, by their names beside it: the same wherever its folder lies.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.0.digest
     }
 
     /// Whether `document` fulfils the schema; else where it fails first, and by which keyword.
@@ -341,6 +350,8 @@ struct State {
     /// Which folder the base of a URI stands for. A schema with `$id` has its neighbours beside that `$id`.
     bases: Vec<(String, PathBuf)>,
     read: usize,
+    /// What was read, by its name beside the schema.
+    contents: BTreeMap<PathBuf, String>,
     failed: Option<SchemaError>,
 }
 
@@ -369,13 +380,28 @@ impl Files {
             bases.extend(url::Url::from_directory_path(folder).ok().map(|url| (url.into(), folder.clone())));
             bases.extend(id.and_then(parent_of).map(|parent| (parent, folder.clone())));
         }
-        Self(Arc::new(Mutex::new(State { folder, bases, read: 0, failed: None })))
+        Self(Arc::new(Mutex::new(State { folder, bases, read: 0, contents: BTreeMap::new(), failed: None })))
     }
 
     /// The URI by which the schema's own file is known.
     fn base_uri(&self, base: Option<(&Path, &Path)>) -> Option<String> {
         let folder = self.state().folder.clone()?;
         url::Url::from_file_path(folder.join(base?.1)).ok().map(Into::into)
+    }
+
+    /// Of the schema itself and of all that was read for it.
+    fn digest(&self, schema: &Value) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut take = |text: &str| {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        };
+        take(&schema.to_string());
+        for (name, text) in &self.state().contents {
+            take(&name.to_string_lossy());
+            take(text);
+        }
+        hash.finalize().into()
     }
 
     /// What was wrong inside a file that was referred to.
@@ -426,6 +452,8 @@ impl State {
         })?;
         let id = value.get("$id").and_then(Value::as_str).and_then(parent_of);
         self.bases.extend(id.zip(real.parent().map(Path::to_owned)));
+        let name = self.folder.as_ref().and_then(|folder| real.strip_prefix(folder).ok());
+        self.contents.insert(name.unwrap_or(&real).to_owned(), text);
         Ok(value)
     }
 

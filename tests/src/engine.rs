@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// Waits until it has said where it listens, ready or not.
-    async fn listens(&mut self) {
+    pub async fn listens(&mut self) {
         self.address = Some(self.announced_address().await);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hookmill_tests::{NatsServer, behaviour, events, eventually, http};
+use hookmill_tests::{Engine, NatsServer, PipelineFolder, behaviour, events, eventually, http};
 use serde_json::{Value, json};
 
 use crate::mill::{LATER, Mill, unready};
@@ -149,4 +149,43 @@ async fn an_engine_whose_nats_is_gone_ends_within_its_deadline() {
     let told = Instant::now();
     assert_eq!(engine.terminate().await, 0);
     assert!(told.elapsed() < STOP_MAX, "{:?}", told.elapsed());
+}
+
+/// Waits until the engine answers at all: what it says at `path`.
+async fn says(engine: &Engine, path: &str, status: u16, part: &str) {
+    let url = engine.url(path);
+    eventually(LATER, &format!("{path} says {status} and {part:?}"), || async {
+        match http::get(&url).await? {
+            (code, text) if code == status && text.contains(part) => Ok(()),
+            (code, text) => Err(format!("{code} {text}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn health_is_served_while_nats_is_waited_for_and_says_so() {
+    let mut server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    events::make_source_stream(&jetstream).await;
+    server.kill().await;
+    let folder = PipelineFolder::with("orders", &orders_to_nowhere());
+    let mut engine = Engine::run(&server).arg(folder.path()).spawn();
+    engine.listens().await;
+    says(&engine, "/healthz", 200, "alive").await;
+    says(&engine, "/readyz", 503, "starting: no connection to NATS at nats://127.0.0.1:").await;
+    says(&engine, "/startupz", 503, "starting: no connection to NATS").await;
+    says(&engine, "/metrics", 200, "").await;
+    says(&engine, "/v1/lanes", 503, "the admin API is not open yet: starting: no connection to NATS").await;
+    server.restart().await;
+    engine.ready().await;
+    says(&engine, "/startupz", 200, "started").await;
+    says(&engine, "/v1/lanes", 200, "hook").await;
+    server.kill().await;
+    unready(&engine, "no connection to NATS").await;
+    says(&engine, "/startupz", 200, "started").await;
+}
+
+fn orders_to_nowhere() -> String {
+    "[[subscription]]\nname = \"hook\"\n[subscription.deliver]\nurl = \"http://127.0.0.1:9/\"\n".to_owned()
 }

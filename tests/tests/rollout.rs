@@ -109,3 +109,37 @@ async fn once_the_engine_with_the_new_file_is_ready_nothing_goes_by_the_old_one_
     assert_eq!(old.terminate().await, 0);
     assert_eq!(new.terminate().await, 0);
 }
+
+/// The same pipeline file, and another schema beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_whose_schemas_differ_have_different_files() {
+    let server = NatsServer::start().await;
+    let jetstream = server.jetstream().await;
+    make_source_stream(&jetstream).await;
+    let endpoint = Endpoint::start(always(200)).await;
+    let text = "[[validate.schema]]\ntypes = [\"*\"]\nfile = \"order.schema.json\"\n".to_owned()
+        + &subscription("kept", &endpoint);
+    let folder = |schema: &str| {
+        let folder = PipelineFolder::with("orders", &text);
+        folder.write("order.schema.json", schema);
+        folder
+    };
+    let (lenient, strict) = (folder("true"), folder(r#"{ "required": ["what no order has"] }"#));
+    let old = Engine::run(&server).arg(lenient.path()).start().await;
+    publish_all(&jetstream, (0..20).map(structured)).await;
+    endpoint.wait_for_delivered(20, DEADLINE).await;
+
+    let _new = Engine::run(&server).arg(strict.path()).start().await;
+    eventually(DEADLINE, "the engine with the old schema says that another is in force", async || {
+        let (status, text) = readiness(&old).await;
+        if status == 503 && text.contains("revision") { Ok(()) } else { Err(format!("{status}: {text}")) }
+    })
+    .await;
+    publish_all(&jetstream, (20..60).map(structured)).await;
+    eventually(DEADLINE, "all that came since is judged by the new schema", async || {
+        let dead = hookmill_tests::judge::messages(&jetstream, "HOOKMILL_DLQ").await?;
+        if dead == 40 { Ok(()) } else { Err(format!("{dead} dead letters")) }
+    })
+    .await;
+    assert_eq!(endpoint.log().delivered_ids(), 20);
+}

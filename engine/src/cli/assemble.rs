@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use sha2::{Digest, Sha256};
 
 use super::Failure;
 use super::args::{CheckArgs, Global};
@@ -20,7 +21,7 @@ use crate::model::Name;
 use crate::nats::{Modules, Nats, Prefix};
 use crate::pipeline::{Pipeline, Step, Subscription, SubscriptionParts, Target};
 use crate::transform::Host;
-use crate::validate::Validator;
+use crate::validate::{self, Validator};
 
 /// The file of the process's settings, whether it is there or not.
 pub(crate) fn process_file(global: &Global) -> PathBuf {
@@ -44,7 +45,15 @@ pub(crate) fn process(global: &Global) -> Result<Process, Failure> {
 
 /// Connects as the settings say.
 pub(crate) async fn connect(process: &Process) -> Result<Nats, Failure> {
-    Nats::connect(&process.nats).await.map_err(|error| {
+    connect_telling(process, &|_| {}).await
+}
+
+/// The same, and says each time why it still waits.
+pub(crate) async fn connect_telling(
+    process: &Process,
+    tell: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Nats, Failure> {
+    Nats::connect_telling(&process.nats, tell).await.map_err(|error| {
         let text = chain(&error);
         if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
     })
@@ -193,12 +202,37 @@ fn pipeline_of(
     steps: Vec<Vec<Step>>,
     target: &mut impl FnMut(&Name, &Name, checked::Target) -> Target,
 ) -> Pipeline {
+    let described = from.subscriptions.iter().flat_map(|subscription| &subscription.steps);
+    let has_own_modules = described.into_iter().any(|step| !step.reference.is_moving());
     let subscriptions = from.subscriptions.into_iter().zip(steps);
     let subscriptions: Vec<_> = subscriptions
         .map(|(subscription, steps)| subscription_of(&from.name, subscription, steps, target))
         .collect();
+    let revision = revision(&from.revision, &from.validate, has_own_modules, &subscriptions);
     let validator = Validator::new(from.validate);
-    Pipeline::new(from.name, from.revision.into(), from.source, validator, subscriptions)
+    Pipeline::new(from.name, revision.into(), from.source, validator, subscriptions)
+}
+
+/// What tells how a pipeline judges: its file, and the schemas and modules in other files that it names. What a moving reference
+/// leads to is no part of it: engines follow the registry by themselves. Without such files it is that of the file.
+fn revision(
+    file: &str,
+    validate: &validate::Settings,
+    has_own_modules: bool,
+    subscriptions: &[Subscription],
+) -> String {
+    if validate.rules.is_empty() && !has_own_modules {
+        return file.to_owned();
+    }
+    let mut hash = Sha256::new();
+    hash.update(file.as_bytes());
+    for rule in &validate.rules {
+        hash.update(rule.schema.digest());
+    }
+    for subscription in subscriptions {
+        hash.update(subscription.steps_hash().as_bytes());
+    }
+    data_encoding::HEXLOWER.encode(&hash.finalize())
 }
 
 fn subscription_of(

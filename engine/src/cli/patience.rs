@@ -10,9 +10,11 @@ use super::output::chain;
 /// Pause before it is asked again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Asks until there is an answer, for as long as `patience`. An error that is not passing ends it at once.
+/// Asks until there is an answer, for as long as `patience`, and tells each time why there is none. An error that is not
+/// passing ends it at once.
 pub(crate) async fn patiently<T, E: std::error::Error>(
     patience: Duration,
+    tell: &(dyn Fn(&str) + Send + Sync),
     passing: impl Fn(&E) -> bool,
     mut ask: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, Failure> {
@@ -25,6 +27,7 @@ pub(crate) async fn patiently<T, E: std::error::Error>(
             Ok(Err(error)) if !passing(&error) => return Err(Failure::failed(&error)),
             Ok(Err(error)) => {
                 let why = chain(&error);
+                tell(&why);
                 if last.as_ref() != Some(&why) {
                     tracing::warn!(why, patience = ?patience, "waiting for JetStream");
                     last = Some(why);
@@ -62,6 +65,7 @@ mod tests {
         let (begun, mut count) = (Instant::now(), 0);
         let asked = patiently(
             Duration::from_secs(10),
+            &|_| {},
             |error| *error == Trouble::Passing,
             async || {
                 count += 1;

@@ -1,5 +1,6 @@
 //! `hookmill run`: production.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,10 +15,12 @@ use super::serving::{Serving, Taken};
 use super::steps::{self, Source, Strictness};
 use super::{Failure, assemble};
 use crate::config::{self, Process};
-use crate::nats::{ApiError, Modules, Nats, Prefix};
+use crate::egress;
+use crate::nats::{ApiError, Modules, Prefix};
 use crate::server::{Current, Tls};
 use crate::telemetry::metrics;
-use crate::worker::{Limits, StartError};
+use crate::transform::Host;
+use crate::worker::{Engine, Limits, StartError};
 
 /// How long running attempts may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
@@ -29,69 +32,99 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let process = assemble::process(global)?;
     let settings = Serving::settings(&process)?;
     let host = assemble::host(&process)?;
-    let client = assemble::client(&process, args.egress_allow)?;
+    let client = assemble::client(&process, args.egress_allow.clone())?;
     let open_files = OpenFiles::raise();
     let mut watch = args.watch.then(|| reload::watch(&args.paths.paths)).transpose()?;
     let loaded = config::load(&args.paths.paths, &Prefix::new(&process.nats.prefix));
     if let Some(watch) = &mut watch {
         watch.follow(&loaded);
     }
-    // Modules of the registry can't be loaded without a server; what is wrong anyway is said without one.
-    let early = if loaded.problems.is_empty() && steps::need_registry(&loaded) {
-        Some(tokio::select! {
-            nats = connect_and_ask(&process) => nats?,
-            () = signals.next() => return Ok(()),
-        })
-    } else {
-        None
-    };
-    let source = early.as_ref().map_or(Source::Unasked, |nats| Source::Open(Modules::look(nats)));
-    let prepared = tokio::select! {
-        prepared = assemble::prepare(&host, loaded, &source, Strictness::Lenient) => prepared,
-        () = signals.next() => return Ok(()),
-    };
-    if !prepared.loaded.problems.is_empty() {
+    if !loaded.problems.is_empty() {
+        let prepared = assemble::prepare(&host, loaded, &Source::Unasked, Strictness::Lenient).await;
         return Err(assemble::say(&prepared.loaded.problems, global.json));
     }
     let serving = Serving::bind(&process, settings, args.listen, Taken::Fail).await?;
-    let (address, tls) = (serving.address(), serving.tls());
-    let nats = if let Some(nats) = early {
-        nats
-    } else {
-        tokio::select! {
-            nats = assemble::connect(&process) => nats?,
-            () = signals.next() => return Ok(()),
-        }
-    };
-    let pipelines = prepared.pipelines(&nats, &client);
-    let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
-    let (paths, json) = (args.paths.paths, global.json);
-    let files = Files { paths, nats: nats.clone(), host: host.clone(), client, limits, json, process: file };
-    let start = async || files.start(pipelines.clone(), None).await;
-    let engine = tokio::select! {
-        engine = patiently(process.nats.connect_timeout, StartError::is_passing, start) => engine?,
-        () = signals.next() => return Ok(()),
-    };
-    let stop = CancellationToken::new();
-    let current = Current::default();
-    let mut reloading = Reloading::new(files, watch, engine, current.clone());
     serving.warn();
-    let served = serving.open(&nats, &host, current, metrics, stop.clone()).await?;
-    open_files.say();
+    let (address, tls) = (serving.address(), serving.tls());
+    let (current, stop) = (Current::default(), CancellationToken::new());
+    current.waits_for("the pipelines are loaded");
+    // From now on, so that whoever asks learns what the start waits for.
+    let (api, served) = serving.begin(current.clone(), metrics, stop.clone());
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health, metrics and admin API are served");
+    let start = Start { global, process: &process, host: &host, loaded, client, file, args };
+    let running = async {
+        let Some((files, engine)) = start.until_there_is_an_engine(&current, &mut signals).await? else {
+            return Ok(());
+        };
+        api.open(&files.nats, &host).await?;
+        open_files.say();
+        let mut reloading = Reloading::new(files, watch, engine, current.clone());
+        work(&mut reloading, tls.as_deref(), &mut signals).await
+    };
     let result = tokio::select! {
-        result = work(&mut reloading, tls.as_deref(), &mut signals) => result,
+        result = running => result,
         () = served => Err(Failure::Failed("health, metrics and admin API can't be served any more".to_owned())),
     };
     stop.cancel();
     result
 }
 
-/// Connects, and waits until JetStream answers: modules are read from there before anything else.
-async fn connect_and_ask(process: &Process) -> Result<Nats, Failure> {
-    let nats = assemble::connect(process).await?;
-    patiently(process.nats.connect_timeout, ApiError::is_passing, async || nats.answers().await).await?;
-    Ok(nats)
+/// What a start has before it asks NATS.
+struct Start<'s> {
+    global: &'s Global,
+    process: &'s Process,
+    host: &'s Arc<Host>,
+    loaded: config::Loaded,
+    client: Arc<egress::Client>,
+    file: ProcessFile,
+    args: RunArgs,
+}
+
+impl Start<'_> {
+    /// Connects, compiles and starts; nothing, if it is told to end meanwhile. What it waits for is told by `current`.
+    async fn until_there_is_an_engine(
+        self,
+        current: &Current,
+        signals: &mut Signals,
+    ) -> Result<Option<(Files, Arc<Engine>)>, Failure> {
+        let tell = |why: &str| current.waits_for(why);
+        tokio::select! {
+            started = self.started(&tell) => started.map(Some),
+            () = signals.next() => Ok(None),
+        }
+    }
+
+    async fn started(self, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<(Files, Arc<Engine>), Failure> {
+        let Self { global, process, host, loaded, client, file, args } = self;
+        let patience = process.nats.connect_timeout;
+        // Modules of the registry can't be loaded without a server.
+        let early = if steps::need_registry(&loaded) {
+            let nats = assemble::connect_telling(process, tell).await?;
+            patiently(patience, tell, ApiError::is_passing, async || nats.answers().await).await?;
+            Some(nats)
+        } else {
+            None
+        };
+        let source = early.as_ref().map_or(Source::Unasked, |nats| Source::Open(Modules::look(nats)));
+        tell("modules are compiled");
+        let prepared = assemble::prepare(host, loaded, &source, Strictness::Lenient).await;
+        if !prepared.loaded.problems.is_empty() {
+            return Err(assemble::say(&prepared.loaded.problems, global.json));
+        }
+        tell("a connection to NATS is made");
+        let nats = match early {
+            Some(nats) => nats,
+            None => assemble::connect_telling(process, tell).await?,
+        };
+        tell("streams and consumers are looked at");
+        let pipelines = prepared.pipelines(&nats, &client);
+        let limits = Limits { lane: process.limits.lane, waiting: process.limits.waiting };
+        let (paths, json) = (args.paths.paths, global.json);
+        let files = Files { paths, nats, host: host.clone(), client, limits, json, process: file };
+        let start = async || files.start(pipelines.clone(), None).await;
+        let engine = patiently(patience, tell, StartError::is_passing, start).await?;
+        Ok((files, engine))
+    }
 }
 
 /// Hears signals until one ends it, then lets what runs come to its end.

@@ -11,7 +11,7 @@ use super::open_files::OpenFiles;
 use super::output::chain;
 use crate::config::Process;
 use crate::nats::Nats;
-use crate::server::{Access, Admin, Current, Listener, Tls};
+use crate::server::{Access, Admin, AdminDoor, Current, Listener, Tls};
 use crate::telemetry::metrics;
 use crate::transform::Host;
 
@@ -97,18 +97,34 @@ impl Serving {
         }
     }
 
-    /// Opens what the API is about, and gives back what serves it until `stop`.
-    pub(crate) async fn open(
+    /// What serves health and metrics until `stop`, and what opens the admin API.
+    pub(crate) fn begin(
         self,
-        nats: &Nats,
-        host: &Arc<Host>,
         engine: Current,
         metrics: metrics::Handle,
         stop: CancellationToken,
-    ) -> Result<impl Future<Output = ()> + use<>, Failure> {
+    ) -> (Opening, impl Future<Output = ()> + use<>) {
         let Self { listener, access, rate, .. } = self;
-        let admin = Admin::open(nats.clone(), Arc::clone(host), access, rate, engine.clone()).await;
-        let admin = admin.map_err(|error| Failure::failed(&error))?;
-        Ok(listener.serve(engine, metrics, admin, stop))
+        let door = AdminDoor::default();
+        let opening = Opening { door: door.clone(), access, rate, engine: engine.clone() };
+        (opening, listener.serve(engine, metrics, door, stop))
+    }
+}
+
+/// The admin API before it is open.
+pub(crate) struct Opening {
+    door: AdminDoor,
+    access: Access,
+    rate: u32,
+    engine: Current,
+}
+
+impl Opening {
+    /// Opens it on this server.
+    pub(crate) async fn open(self, nats: &Nats, host: &Arc<Host>) -> Result<(), Failure> {
+        let Self { door, access, rate, engine } = self;
+        let admin = Admin::open(nats.clone(), Arc::clone(host), access, rate, engine).await;
+        door.open(admin.map_err(|error| Failure::failed(&error))?);
+        Ok(())
     }
 }

@@ -204,6 +204,14 @@ fn forbidden_subject(text: &str) -> Option<&str> {
 impl Nats {
     /// Connects, retrying until `connect_timeout`, and checks the server's version.
     pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
+        Self::connect_telling(settings, &|_| {}).await
+    }
+
+    /// The same, and says each time why it still waits.
+    pub async fn connect_telling(
+        settings: &Settings,
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Self, ConnectError> {
         let servers = servers(&settings.url)?;
         let url = without_login(&settings.url);
         let deadline = tokio::time::Instant::now() + settings.connect_timeout;
@@ -232,6 +240,7 @@ impl Nats {
                 | ConnectErrorKind::Io
                 | ConnectErrorKind::MaxReconnects => {}
             }
+            tell(&format!("no connection to NATS at {url}: {error}"));
             if !std::mem::replace(&mut said, true) {
                 tracing::info!(url, %error, patience = ?settings.connect_timeout, "waiting for a NATS server");
             }

@@ -351,3 +351,18 @@ fn all_objections_are_listed_and_unknown_members_stand_at_their_own_place() {
     assert_eq!(schema.objections(&json!({"a": many, "b": "x"})).len(), 20);
     assert_eq!(schema.objections(&json!({"b": "x"})), []);
 }
+
+#[test]
+fn the_digest_follows_the_schema_and_what_it_refers_to_and_not_where_it_lies() {
+    let compiled = |part: &str, comment: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("part.json"), part).unwrap();
+        let path = folder.path().join("whole.json");
+        let text = format!(r#"{{"$comment":"{comment}","properties":{{"a":{{"$ref":"part.json"}}}}}}"#);
+        *Schema::compile(&text, &path).unwrap().digest()
+    };
+    let digest = compiled(r#"{"type":"string"}"#, "x");
+    assert_eq!(digest, compiled(r#"{"type":"string"}"#, "x"), "another folder");
+    assert_ne!(digest, compiled(r#"{"type":"number"}"#, "x"), "what it refers to");
+    assert_ne!(digest, compiled(r#"{"type":"string"}"#, "y"), "itself");
+}

@@ -7,18 +7,19 @@ pub mod tls;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 pub use admin::{Access, AccessError, Admin, AdminError};
 pub use tls::{Tls, TlsError};
@@ -49,6 +50,10 @@ pub struct Current(Arc<RwLock<Shown>>);
 struct Shown {
     engine: Option<Arc<Engine>>,
     notice: Option<String>,
+    /// What the first start waits for.
+    waits: Option<String>,
+    /// Whether it has been ready once.
+    started: bool,
 }
 
 impl Current {
@@ -59,6 +64,32 @@ impl Current {
     /// Puts another one in its place.
     pub fn set(&self, engine: Option<Arc<Engine>>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).engine = engine;
+    }
+
+    /// What the start waits for, until there is an engine.
+    pub fn waits_for(&self, what: impl Into<String>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).waits = Some(what.into());
+    }
+
+    /// What is wrong, a line each; none: ready.
+    fn troubles(&self) -> Vec<String> {
+        let (engine, waits) = {
+            let shown = self.shown();
+            (shown.engine.clone(), shown.waits.clone())
+        };
+        match (engine, waits) {
+            (Some(engine), _) => engine.troubles(),
+            (None, Some(waits)) => vec![format!("starting: {waits}")],
+            (None, None) => vec!["no engine runs: the pipeline files have problems".to_owned()],
+        }
+    }
+
+    /// Whether it has been ready, now or before.
+    fn has_started(&self) -> bool {
+        if !self.shown().started && self.troubles().is_empty() {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).started = true;
+        }
+        self.shown().started
     }
 
     /// The one that runs.
@@ -77,7 +108,7 @@ impl Current {
     }
 }
 
-/// A bound address that does not answer yet: bound before intake, served once there is an engine.
+/// A bound address that does not answer yet.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
@@ -117,25 +148,51 @@ impl Listener {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Serves until `stop`.
+    /// Serves until `stop`: health and metrics from now on, the admin API once `door` is opened.
     pub async fn serve(
         self,
         engine: Current,
         metrics: PrometheusHandle,
-        admin: Arc<Admin>,
+        door: AdminDoor,
         stop: CancellationToken,
     ) {
         let upkeep = metrics.clone();
+        let waiting = (engine.clone(), door);
         let health = Router::new()
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))
+            .route("/startupz", get(started))
             .route("/metrics", get(render))
-            .with_state(Shared { engine, metrics });
-        let router = admin::with_problems(health.merge(admin::router(admin)));
+            .with_state(Shared { engine, metrics })
+            .fallback(move |request: Request| behind(waiting.clone(), request));
+        let router = admin::with_problems_rendered(health);
         tokio::select! {
             () = connections::serve(self.socket, self.connections_max, self.tls, router, stop) => {}
             never = keep_up(&upkeep) => match never {},
         }
+    }
+}
+
+/// Where the admin API comes in once NATS can be asked: until then there is none.
+#[derive(Clone, Default)]
+pub struct AdminDoor(Arc<OnceLock<Router>>);
+
+impl AdminDoor {
+    /// Opens it.
+    pub fn open(&self, admin: Arc<Admin>) {
+        // Opened once: a second API would be the same.
+        let _ = self.0.set(admin::with_problems(admin::router(admin)));
+    }
+}
+
+/// What is no health and no metrics: the admin API, or why there is none yet.
+async fn behind((engine, door): (Current, AdminDoor), request: Request) -> Response {
+    match door.0.get() {
+        Some(router) => match router.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => admin::not_yet(&engine.troubles().join("; ")),
     }
 }
 
@@ -150,20 +207,21 @@ async fn keep_up(metrics: &PrometheusHandle) -> Infallible {
 }
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    let (engine, notice) = {
-        let shown = shared.engine.shown();
-        (shown.engine.clone(), shown.notice.clone())
-    };
+    let notice = shared.engine.shown().notice.clone();
     let notice = notice.map(|notice| notice + "\n").unwrap_or_default();
-    let Some(engine) = engine else {
-        let text = format!("no engine runs: the pipeline files have problems\n{notice}");
-        return (StatusCode::SERVICE_UNAVAILABLE, text);
-    };
-    let troubles = engine.troubles();
+    let troubles = shared.engine.troubles();
     if troubles.is_empty() {
         return (StatusCode::OK, format!("ready\n{notice}"));
     }
     (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n" + &notice)
+}
+
+/// Whether it has been ready once: what probes of a slow start ask.
+async fn started(State(shared): State<Shared>) -> impl IntoResponse {
+    if shared.engine.has_started() {
+        return (StatusCode::OK, "started\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, shared.engine.troubles().join("\n") + "\n")
 }
 
 async fn render(State(shared): State<Shared>) -> impl IntoResponse {

@@ -45,7 +45,8 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     let taken = if args.listen.is_some() { Taken::Fail } else { Taken::Another };
     let serving = Serving::bind(&process, settings, args.listen, taken).await?;
     let (current, admin) = (Current::default(), serving.url());
-    let served = serving.open(&nats, &host, current.clone(), metrics, CancellationToken::new()).await?;
+    let (api, served) = serving.begin(current.clone(), metrics, CancellationToken::new());
+    api.open(&nats, &host).await?;
     output::line(format_args!("nats-server at {} keeps its events in {}", server.url(), folder.display()));
     output::line(format_args!("health, metrics and admin API at {admin}"));
     let files = files(&args, &process, nats, host, file)?;

@@ -144,6 +144,20 @@ pub(super) fn with_problems(router: Router) -> Router {
         .layer(middleware::from_fn(problem::render))
 }
 
+/// The same for what is not of the API.
+pub(super) fn with_problems_rendered(router: Router) -> Router {
+    router.method_not_allowed_fallback(no_method).layer(middleware::from_fn(problem::render))
+}
+
+/// The answer while there is no admin API yet, and why.
+pub(super) fn not_yet(why: &str) -> Response {
+    let detail = format!("the admin API is not open yet: {why}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::Code::StorageUnavailable, detail)
+        .retry_after(Duration::from_secs(2))
+        .hint("try again; /readyz says what the start waits for")
+        .into_response()
+}
+
 fn documented(admin: &Arc<Admin>) -> OpenApiRouter<App> {
     let json = |scope| Guard::new(admin, scope);
     let base: OpenApi = openapi::base();
