@@ -189,3 +189,24 @@ async fn health_is_served_while_nats_is_waited_for_and_says_so() {
 fn orders_to_nowhere() -> String {
     "[[subscription]]\nname = \"hook\"\n[subscription.deliver]\nurl = \"http://127.0.0.1:9/\"\n".to_owned()
 }
+
+#[tokio::test]
+async fn a_part_that_panics_is_started_again_and_shown_until_it_has_run_for_a_while() {
+    for part in ["records of lanes", "source", "sign of life"] {
+        let mill = Mill::new(behaviour::always(200), "", "").await;
+        let mut engine = mill.engine().env("HOOKMILL_TEST_PANIC_LOOP", part).spawn();
+        engine.listens().await;
+        unready(&engine, &format!("part \"{part}\": it failed (a panic) and was started again")).await;
+        mill.publish(1..=3).await;
+        mill.delivered(1..=3).await;
+        let labels = [&*format!("loop=\"{part}\"")];
+        assert!((engine.metric("hookmill_loop_restarts_total", &labels).await - 1.0).abs() < 0.1);
+        eventually(LATER, "it is ready once the part has run for a while", || async {
+            match http::get(&engine.url("/readyz")).await? {
+                (200, _) => Ok(()),
+                (status, text) => Err(format!("{status} {text}")),
+            }
+        })
+        .await;
+    }
+}

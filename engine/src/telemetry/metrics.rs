@@ -45,6 +45,8 @@ pub const WAITING: &str = "hookmill_waiting";
 pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
 /// Messages that are held because their dead letter can't be stored in any form, `{pipeline}`.
 pub const UNSTORABLE: &str = "hookmill_unstorable";
+/// Standing parts of the engine that failed (a panic) and were started again, `{loop}`.
+pub const LOOP_RESTARTS: &str = "hookmill_loop_restarts_total";
 /// 1 for the file of a pipeline that this engine has loaded, 0 for those that it had before, `{pipeline,revision}`.
 pub const CONFIG_INFO: &str = "hookmill_config_info";
 /// Times that the files were loaded again, `{result}`: `ok`, or `refused` for those that changed nothing.
@@ -87,6 +89,10 @@ fn describe() {
     describe_counter!(STEP_FAILURES, "steps that failed");
     describe_counter!(MODULE_SWAPS, "modules that took, or did not take, a running one's place");
     describe_gauge!(CONFIG_INFO, "1 for the loaded file of a pipeline, 0 for earlier ones");
+    describe_counter!(
+        LOOP_RESTARTS,
+        "standing parts of the engine that failed (a panic) and were started again"
+    );
     describe_counter!(CONFIG_RELOADS, "times that the files were loaded again: ok, refused");
     describe_gauge!(LANE_BACKLOG, "tasks in a lane");
     describe_gauge!(

@@ -1,8 +1,11 @@
 //! Draining a lane that spills: half of its slots while its circuit is closed, one probe at a time while it is open, nothing
 //! while it rests. A lane has no consumer: its owner reads it, and deletes what is settled.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::Engine;
 use super::attempt::Ready;
@@ -57,7 +60,8 @@ impl Engine {
             // One drain at a time, whichever engine of this process began it: what spills while one ends is the next one's.
             let _turn = lane.drained.turn.lock().await;
             while lane.is_spilling() && !engine.stop.is_cancelled() {
-                match Box::pin(engine.drain(&lane)).await {
+                let drained = AssertUnwindSafe(Box::pin(engine.drain(&lane))).catch_unwind().await;
+                match drained.unwrap_or_else(|_| Err("the drain failed (a panic); please report it".to_owned())) {
                     Ok(()) => {}
                     Err(why) => {
                         tracing::debug!(pipeline = %lane.pipeline.name, subscription = %lane.subscription.name, why, "drain interrupted");

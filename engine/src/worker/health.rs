@@ -16,6 +16,8 @@ pub enum Part<'n> {
     Durable(&'n Name),
     /// The same for its due tasks.
     DueDurable(&'n Name),
+    /// A standing loop.
+    Loop(&'n str),
 }
 
 impl Part<'_> {
@@ -24,6 +26,7 @@ impl Part<'_> {
             Self::Source(name) => format!("pipeline {name}: source"),
             Self::Due(name) => format!("pipeline {name}: retries"),
             Self::Durable(name) => format!("pipeline {name}: source stands still"),
+            Self::Loop(name) => format!("part {name:?}"),
             Self::DueDurable(name) => format!("pipeline {name}: retries stand still"),
         }
     }

@@ -19,35 +19,31 @@ use crate::telemetry::metrics as names;
 /// How long before their removal dead letters are spoken of.
 const AGES_OUT_SOON: Duration = Duration::from_secs(3 * 86_400);
 
+/// Pause before something that is followed, and was lost, is followed again.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// Starts everything of this file.
     pub(super) fn keep_house(self: &Arc<Self>) {
-        let engine = self.clone();
-        // Goes on while attempts come to their end at shutdown, so it is none of what that waits for.
-        self.house.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
+        self.keep_going_to_the_end("progress of what is held", |engine| async move {
             loop {
                 tokio::time::sleep(PROGRESS_EVERY).await;
                 engine.holds.progress().await;
             }
-        }));
-        let engine = self.clone();
-        // As above: what is under way at shutdown is this process's own until its end.
-        self.house.spawn(self.cut_off.clone().run_until_cancelled_owned(async move {
-            engine.keep_process_sign().await;
-        }));
-        let engine = self.clone();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+        });
+        // To the end as well: what is under way at shutdown is this process's own until its end.
+        self.keep_going_to_the_end("sign of life", |engine| async move { engine.keep_process_sign().await });
+        self.keep_going("owners of lanes", |engine| async move {
             loop {
                 engine.follow_owners().await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(FOLLOW_AGAIN).await;
             }
-        }));
-        let engine = self.clone();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            engine.storing.look_into_it().await;
-        }));
-        let engine = self.clone();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+        });
+        self.keep_going(
+            "why a store is refused",
+            |engine| async move { engine.storing.look_into_it().await },
+        );
+        self.keep_going("lanes and counts", |engine| async move {
             let mut blind = HashSet::new();
             loop {
                 engine.count().await;
@@ -55,32 +51,31 @@ impl Engine {
                 blind = engine.see_what_is_due(&blind).await;
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
-        }));
-        let follow = self.clone().follow_references();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
-        let engine = self.clone();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+        });
+        self.keep_going("references", Self::follow_references);
+        self.keep_going("overdue waits", |engine| async move {
             let mut from = 1;
             loop {
                 from = engine.wake_the_overdue(from).await;
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
-        }));
-        let engine = self.clone();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+        });
+        self.keep_going("records of lanes", |engine| async move {
             loop {
                 engine.follow_registry().await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(FOLLOW_AGAIN).await;
             }
-        }));
-        for pipeline in &self.pipelines {
-            let (engine, pipeline) = (self.clone(), pipeline.clone());
-            self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-                loop {
-                    engine.follow_nudges(&pipeline).await;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+        });
+        for pipeline in self.pipelines.clone() {
+            self.keep_going("nudges", move |engine| {
+                let pipeline = pipeline.clone();
+                async move {
+                    loop {
+                        engine.follow_nudges(&pipeline).await;
+                        tokio::time::sleep(FOLLOW_AGAIN).await;
+                    }
                 }
-            }));
+            });
         }
     }
 

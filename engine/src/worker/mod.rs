@@ -33,6 +33,7 @@ mod shares;
 mod stalled;
 mod storing;
 mod succession;
+mod supervised;
 mod suspects;
 mod taking;
 mod turns;
@@ -316,18 +317,24 @@ impl Engine {
 
     /// Starts to follow and to take; `left` are pulls that go on from an earlier engine.
     fn begin(self: &Arc<Self>, mut left: Left) {
-        let follow = self.clone().follow_modules();
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
+        self.keep_going("modules", Self::follow_modules);
         for pipeline in &self.pipelines {
             let revision = pipeline.revision.to_string();
             let labels = [("pipeline", pipeline.name.to_string()), ("revision", revision)];
             metrics::gauge!(names::CONFIG_INFO, &labels).set(1.0);
-            let follow = self.clone().follow_revision(pipeline.clone());
-            self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(follow));
+            let of_revision = pipeline.clone();
+            self.keep_going("files in force", move |engine| engine.follow_revision(of_revision.clone()));
             let mut left = |origin| left.remove(&(pipeline.name.clone(), origin));
-            let source = self.clone().run_source(pipeline.clone(), left(Origin::Source));
+            // A pull that panicked is none to go on with: only the first turn has what is left of another engine.
+            let (mut source, mut due) = (left(Origin::Source), left(Origin::Due));
+            let (of_source, of_due) = (pipeline.clone(), pipeline.clone());
+            let source = self
+                .clone()
+                .turn_after_turn("source", move |engine| engine.run_source(of_source.clone(), source.take()));
             self.intake.spawn(self.tracker.track_future(source));
-            let due = self.clone().run_due(pipeline.clone(), left(Origin::Due));
+            let due = self
+                .clone()
+                .turn_after_turn("due tasks", move |engine| engine.run_due(of_due.clone(), due.take()));
             self.intake.spawn(self.tracker.track_future(due));
         }
     }

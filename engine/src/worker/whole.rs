@@ -2,7 +2,10 @@
 //! has a consumer that all engines share, as a source has.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
+
+use futures_util::FutureExt;
 
 use tokio::sync::Semaphore;
 
@@ -23,7 +26,10 @@ impl Engine {
         }
         let (engine, pipeline) = (self.clone(), pipeline.clone());
         self.tracker.spawn(async move {
-            if let Err(why) = engine.admit_whole(&pipeline).await {
+            let admitted = AssertUnwindSafe(engine.admit_whole(&pipeline)).catch_unwind().await;
+            if let Err(why) =
+                admitted.unwrap_or_else(|_| Err("it failed (a panic); please report it".to_owned()))
+            {
                 tracing::debug!(pipeline = %pipeline.name, why, "the pipeline's own lane waits");
             }
             let mut draining = engine.draining_whole.lock().unwrap_or_else(PoisonError::into_inner);

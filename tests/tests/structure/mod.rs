@@ -165,3 +165,35 @@ fn every_file_of_tests_is_part_of_the_test_program() {
         assert!(declared, "tests/tests/main.rs doesn't declare {module}, so its tests never run");
     }
 }
+
+/// Work that the engine spawns beside its standing loops: one event, one lane, one write, one end. Everything else goes through
+/// `supervised.rs`, or a panic in it would be seen by nobody.
+const SPAWNS_ONCE: [(&str, usize); 8] = [
+    ("worker/attempt.rs", 1),
+    ("worker/drain.rs", 1),
+    ("worker/lane_record.rs", 2),
+    ("worker/misconfigured.rs", 1),
+    // One message, and the two that go through `turn_after_turn` themselves.
+    ("worker/mod.rs", 3),
+    ("worker/succession.rs", 3),
+    ("worker/supervised.rs", 1),
+    ("worker/whole.rs", 1),
+];
+
+#[test]
+fn every_standing_loop_of_the_engine_is_supervised() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("in the checkout").join("engine/src");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root.join("worker")).expect("it is there").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("it can be read");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let spawns = ["tracker.spawn(", "intake.spawn(", "house.spawn("];
+        let count: usize = spawns.iter().map(|spawn| code.matches(spawn).count()).sum();
+        if count > 0 {
+            found.push((format!("worker/{}", entry.file_name().to_string_lossy()), count));
+        }
+    }
+    found.sort();
+    let known: Vec<_> = SPAWNS_ONCE.iter().map(|(path, count)| ((*path).to_owned(), *count)).collect();
+    assert_eq!(found, known, "spawn it with keep_going, or say here that it runs once");
+}
