@@ -98,3 +98,26 @@ async fn what_is_wrong_with_the_settings_is_said_before_anything_else() {
         assert!(said.stderr.contains(says), "{lines}: {said:?}");
     }
 }
+
+/// An event is no way to tell the engine what to do, whatever its operator allows.
+#[tokio::test]
+async fn a_delivery_to_the_engines_own_address_is_refused() {
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    let own = free.expect("a free port");
+    let pipeline = [
+        webhook("pause", &format!("http://{own}/v1/lanes/p/other/pause"), ""),
+        webhook("named", &format!("http://localhost:{}/healthz", own.port()), ""),
+    ]
+    .concat();
+    let (server, folder) = (NatsServer::start().await, PipelineFolder::with("p", &pipeline));
+    let options = Engine::command(&["run", "--nats", &server.url(), "--listen", &own.to_string()]);
+    let options =
+        options.arg("--egress-allow=127.0.0.0/8").arg("--egress-allow=::1").arg("--egress-allow=localhost");
+    let scene = Scene::open_with(server, folder, options).await;
+    scene.publish([good("one")]).await;
+    for letter in scene.letters(2).await {
+        assert_eq!(letter.reason(), "egress");
+        assert!(letter.error().contains("this engine listens there itself"), "{}", letter.error());
+    }
+    scene.quiet().await;
+}

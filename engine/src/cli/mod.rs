@@ -8,6 +8,7 @@ mod dlq;
 mod init;
 mod lane;
 mod listen;
+mod local_token;
 mod module;
 mod open_files;
 mod output;

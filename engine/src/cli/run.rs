@@ -46,6 +46,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     let serving = Serving::bind(&process, settings, args.listen, Taken::Fail).await?;
     serving.warn();
     let (address, tls) = (serving.address(), serving.tls());
+    client.never_reach(address);
     let (current, stop) = (Current::default(), CancellationToken::new());
     current.waits_for("the pipelines are loaded");
     // From now on, so that whoever asks learns what the start waits for.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::local_token::LocalToken;
 use super::open_files::OpenFiles;
 use super::output::chain;
 use crate::config::Process;
@@ -21,6 +22,8 @@ pub(crate) struct Serving {
     tls: Option<Arc<Tls>>,
     access: Access,
     rate: u32,
+    /// Lives as long as the address is served.
+    own_token: Option<LocalToken>,
 }
 
 /// What to do about an address that somebody else listens on.
@@ -58,7 +61,8 @@ impl Serving {
             bound => bound,
         };
         let listener = bound.map_err(|error| Failure::failed(&error))?;
-        Ok(Self { listener, tls, access, rate: process.admin.rate })
+        let (access, own_token) = with_own_token(access, listener.address());
+        Ok(Self { listener, tls, access, rate: process.admin.rate, own_token })
     }
 
     /// Where it listens.
@@ -104,10 +108,35 @@ impl Serving {
         metrics: metrics::Handle,
         stop: CancellationToken,
     ) -> (Opening, impl Future<Output = ()> + use<>) {
-        let Self { listener, access, rate, .. } = self;
+        let Self { listener, access, rate, own_token, .. } = self;
         let door = AdminDoor::default();
         let opening = Opening { door: door.clone(), access, rate, engine: engine.clone() };
-        (opening, listener.serve(engine, metrics, door, stop))
+        let served = listener.serve(engine, metrics, door, stop);
+        let served = async move {
+            served.await;
+            drop(own_token);
+        };
+        (opening, served)
+    }
+}
+
+/// Where no token is configured, makes one for the engine's own user.
+fn with_own_token(access: Access, address: SocketAddr) -> (Access, Option<LocalToken>) {
+    if !access.is_local() {
+        return (access, None);
+    }
+    match LocalToken::make(address.port()) {
+        Ok(token) => {
+            let access = access.with_own(token.token(), token.path().display().to_string());
+            (access, Some(token))
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = chain(&error),
+                "no token for the admin API could be written, so it changes nothing until hookmill.toml has a [[token]]"
+            );
+            (access, None)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! where it chooses that, one HTTP/1.1 connection for each request under way otherwise.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Answered, Connector};
+use super::own::OwnListeners;
 use super::proxy::Gate;
 use super::room::{Own, Room};
 use super::{
@@ -73,6 +75,7 @@ pub struct Client {
     resolve: Arc<dyn Resolve>,
     dial: Arc<dyn Dial>,
     room: Arc<Room>,
+    listeners: Arc<OwnListeners>,
 }
 
 impl Client {
@@ -92,7 +95,13 @@ impl Client {
         let gate = settings.proxy.as_ref().map(|proxy| Gate::new(proxy).map(Arc::new));
         let proxy = gate.transpose().map_err(ClientError::Proxy)?;
         let room = Room::of(settings.connections_max);
-        Ok(Arc::new(Self { base: settings.policy, tls, proxy, resolve, dial, room }))
+        let listeners = Arc::default();
+        Ok(Arc::new(Self { base: settings.policy, tls, proxy, resolve, dial, room, listeners }))
+    }
+
+    /// No connection goes to this address any more, whatever is allowed: this process listens there itself.
+    pub fn never_reach(&self, listener: SocketAddr) {
+        self.listeners.add(listener);
     }
 
     /// A pool of connections for one endpoint with `own` rules beside those of the process. `timeout` bounds each request
@@ -111,7 +120,7 @@ impl Client {
             self.resolve.clone(),
             self.dial.clone(),
             self.tls.clone(),
-            self.proxy.clone(),
+            (self.proxy.clone(), self.listeners.clone()),
             (self.room.clone(), Own::default()),
             timeout,
         );

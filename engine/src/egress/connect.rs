@@ -20,7 +20,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::policy::literal;
+use super::own::OwnListeners;
+use super::policy::{Refusal, literal, loopback_by_name};
 use super::proxy::Gate;
 use super::resolve::{LOOKUPS_MAX, dial_first};
 use super::room::{Own, Place, Room};
@@ -35,6 +36,7 @@ struct Checked {
     lookups: Arc<Semaphore>,
     dial: Arc<dyn Dial>,
     proxy: Option<Arc<Gate>>,
+    listeners: Arc<OwnListeners>,
 }
 
 impl Checked {
@@ -60,6 +62,9 @@ impl Checked {
         // One refused address refuses the host: who controls the name must not get a try at each of them.
         for address in &addresses {
             self.policy.check(to, *address).map_err(|refusal| refused(Some(*address), refusal))?;
+            if self.listeners.has(SocketAddr::new(*address, to.port)) {
+                return Err(refused(Some(*address), Refusal::Own));
+            }
         }
         let stream = self.dial(addresses, to.port).await;
         stream.map_err(|(address, error)| {
@@ -72,6 +77,11 @@ impl Checked {
     async fn through(&self, proxy: &Gate, to: &Destination<'_>) -> Result<TcpStream, Error> {
         let refused = |(address, refusal)| Error::Refused { host: to.host.to_owned(), address, refusal };
         self.policy.check_unresolved(to).map_err(refused)?;
+        let known = literal(to.host).or_else(|| loopback_by_name(to.host));
+        if let Some(address) = known.filter(|address| self.listeners.has(SocketAddr::new(*address, to.port)))
+        {
+            return Err(refused((Some(address), Refusal::Own)));
+        }
         let unresolved = |kind| proxy.failed(to.host, ProxyFailure::Resolve(kind));
         let addresses = self.addresses(&proxy.host).await;
         let addresses = addresses.map_err(|error| failed(to.host, &error, unresolved))?;
@@ -139,13 +149,13 @@ impl Connector {
         resolve: Arc<dyn Resolve>,
         dial: Arc<dyn Dial>,
         tls: Arc<ClientConfig>,
-        proxy: Option<Arc<Gate>>,
+        (proxy, listeners): (Option<Arc<Gate>>, Arc<OwnListeners>),
         (room, own): (Arc<Room>, Own),
         timeout: Duration,
     ) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
         let proxied = proxy.is_some();
-        let checked = Checked { policy: Arc::new(policy), resolve, lookups, dial, proxy };
+        let checked = Checked { policy: Arc::new(policy), resolve, lookups, dial, proxy, listeners };
         Self { https: HttpsConnector::from((checked, tls)), room, own, timeout, proxied }
     }
 

@@ -8,6 +8,7 @@ mod client;
 mod connect;
 mod error;
 mod exchange;
+mod own;
 mod policy;
 mod proxy;
 mod range;

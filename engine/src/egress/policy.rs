@@ -37,6 +37,8 @@ pub enum Refusal {
     OnlyByAddress(Range),
     /// It is public, but the URL is `http://` and `allow` does not name it.
     Plain,
+    /// This engine listens there itself.
+    Own,
 }
 
 impl fmt::Display for Refusal {
@@ -52,6 +54,9 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::Plain => f.write_str("http:// goes only to what `allow` names; use https://"),
+            Self::Own => f.write_str(
+                "this engine listens there itself for health, metrics and its admin API, and no event may go there",
+            ),
         }
     }
 }
@@ -113,7 +118,7 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
-fn loopback_by_name(host: &str) -> Option<IpAddr> {
+pub(super) fn loopback_by_name(host: &str) -> Option<IpAddr> {
     let name = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     name.eq_ignore_ascii_case("localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }

@@ -6,10 +6,29 @@ use super::support::{Ask, Problems, Site};
 use crate::mill::{Mill, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tokens_this_machine_may_do_everything_and_pages_and_proxies_nothing() {
+async fn without_tokens_this_machine_may_look_the_engines_user_do_everything_and_pages_and_proxies_nothing() {
     let site = Site::start("").await;
     site.ask(Ask::new("GET", "/v1/modules")).await.good(200);
-    site.ask(Ask::new("POST", "/v1/lanes/orders/hook/pause")).await.good(200);
+    for (method, path) in [
+        ("POST", "/v1/lanes/orders/hook/pause"),
+        ("POST", "/v1/dlq/1/redrive"),
+        ("DELETE", "/v1/modules/redact/1.0.0"),
+        ("GET", "/v1/dlq/1"),
+    ] {
+        for ask in [Ask::new(method, path), Ask::new(method, path).token("whatever-0123456789")] {
+            let problem = site.ask(ask).await.problem(401, "E201");
+            assert!(
+                problem["detail"].as_str().is_some_and(|detail| detail.contains("has made at its start")),
+                "{problem}"
+            );
+        }
+    }
+    let problem = site.ask(Ask::new("POST", "/v1/lanes/orders/hook/pause")).await.problem(401, "E201");
+    let hint = problem["hint"].as_str().expect("a hint");
+    let file =
+        hint.split_whitespace().find(|word| word.contains("/hookmill/admin-")).expect("it names the file");
+    let token = std::fs::read_to_string(file).expect("this user can read it");
+    site.ask(Ask::new("POST", "/v1/lanes/orders/hook/pause").token(&token)).await.good(200);
     site.ask(Ask::new("GET", "/v1/modules").token("whatever-0123456789")).await.good(200);
     let own = format!("http://{}", site.engine.address());
     site.ask(Ask::new("GET", "/v1/modules").header("origin", &own)).await.good(200);

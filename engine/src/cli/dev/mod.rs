@@ -44,12 +44,13 @@ pub(crate) async fn dev(global: &Global, args: DevArgs) -> Result<(), Failure> {
     nats.ensure_streams(process.limits.lane).await.map_err(|error| Failure::failed(&error))?;
     let taken = if args.listen.is_some() { Taken::Fail } else { Taken::Another };
     let serving = Serving::bind(&process, settings, args.listen, taken).await?;
-    let (current, admin) = (Current::default(), serving.url());
+    let (current, admin, listener) = (Current::default(), serving.url(), serving.address());
     let (api, served) = serving.begin(current.clone(), metrics, CancellationToken::new());
     api.open(&nats, &host).await?;
     output::line(format_args!("nats-server at {} keeps its events in {}", server.url(), folder.display()));
     output::line(format_args!("health, metrics and admin API at {admin}"));
     let files = files(&args, &process, nats, host, file)?;
+    files.client.never_reach(listener);
     tokio::select! {
         ended = load_until_stopped(&args, files, current, &mut signals, server.url()) => {
             if ended.is_ok() {

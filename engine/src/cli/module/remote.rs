@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use crate::cli::{Failure, output};
+use crate::cli::{Failure, local_token, output};
 use crate::egress::{self, Exchange, ExchangeError, Policy, Pool, Reply};
 use crate::model::{SecretRef, SecretText};
 
@@ -88,7 +88,12 @@ impl RemoteArgs {
         if base.query().is_some() || base.path() != "/" {
             return Err(usage("give scheme, host and port alone, as in https://hookmill.example.com".into()));
         }
-        let token = self.token()?;
+        let token = match self.token()? {
+            Some(token) => Some(token),
+            // An engine without tokens has made one for its own user.
+            None if is_here(&base) => base.port_or_known_default().and_then(local_token::of_engine_at),
+            None => None,
+        };
         let plain = base.scheme() == "http";
         if plain && token.is_some() && !is_here(&base) && !self.plain_http {
             let why =

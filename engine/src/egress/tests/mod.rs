@@ -80,6 +80,31 @@ async fn one_refused_address_among_good_ones_refuses_the_host() {
     }
 }
 
+/// However it is spelled, and whatever is allowed.
+#[tokio::test]
+async fn the_own_listener_is_never_reached() {
+    let dial = Arc::new(Recorder::default());
+    let client = client(Answers::new(&[&["127.0.0.1"]]), dial.clone(), None);
+    client.never_reach("127.0.0.1:8470".parse().unwrap());
+    for url in [
+        "http://127.0.0.1:8470/v1/lanes/a/b/pause",
+        "http://inside.example:8470/",
+        "http://localhost:8470/",
+        "http://[::ffff:127.0.0.1]:8470/",
+        "http://0.0.0.0:8470/",
+    ] {
+        let all = Policy {
+            allow: ["0.0.0.0/0", "::/0"].map(|net| net.parse().unwrap()).to_vec(),
+            ..Policy::default()
+        };
+        let error = post_on(&client.pool(&all, TIMEOUT), url).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { refusal: Refusal::Own, .. }), "{url}: {error}");
+    }
+    assert!(dial.dialed().is_empty());
+    let error = post(&client, "http://127.0.0.1:8471/").await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "another port is another's: {error}");
+}
+
 #[tokio::test]
 async fn a_name_that_changes_its_mind_does_not_change_where_the_connection_goes() {
     let authority = Authority::new("known");

@@ -40,6 +40,16 @@ pub enum AccessError {
 #[derive(Debug)]
 pub struct Access {
     known: Vec<Known>,
+    /// Where no token is configured: the one that shows that somebody on this machine is the engine's own user.
+    own: Option<OwnToken>,
+}
+
+/// The token that an engine without any has made for its own user.
+#[derive(Debug)]
+struct OwnToken {
+    hash: Hash,
+    /// The file that it stands in, for people.
+    file: String,
 }
 
 #[derive(Debug)]
@@ -70,7 +80,15 @@ impl Access {
             let held = Mutex::new(Held { hash: Some(hash), read: Instant::now() });
             known.push((Known { token: Arc::new(token), held }, hash));
         }
-        Ok(Self { known: known.into_iter().map(|(known, _)| known).collect() })
+        Ok(Self { known: known.into_iter().map(|(known, _)| known).collect(), own: None })
+    }
+
+    /// Takes this token, which stands in `file`, from those on this machine who are to do more than to look. Means nothing where
+    /// tokens are configured.
+    #[must_use]
+    pub fn with_own(self, token: &str, file: String) -> Self {
+        let hash = Sha256::digest(token.as_bytes()).into();
+        Self { own: Some(OwnToken { hash, file }), ..self }
     }
 
     /// Whether nobody needs a token, but has to be on this machine.
@@ -81,7 +99,8 @@ impl Access {
     /// Who asks.
     pub(super) fn caller(&self, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_local() {
-            return local(peer, uri, headers).map(|()| Caller(None)).map_err(not_local);
+            local(peer, uri, headers).map_err(not_local)?;
+            return Ok(Caller::Local(self.proof(headers)));
         }
         let sent = bearer(headers)?;
         let hash: Hash = Sha256::digest(sent).into();
@@ -92,7 +111,15 @@ impl Access {
             found.conditional_assign(&place, same);
         }
         let known = usize::try_from(found).ok().and_then(|place| self.known.get(place));
-        known.map(|known| Caller(Some(Arc::clone(&known.token)))).ok_or_else(unknown)
+        known.map(|known| Caller::Token(Arc::clone(&known.token))).ok_or_else(unknown)
+    }
+
+    /// Whether a request from this machine shows the engine's own token.
+    fn proof(&self, headers: &HeaderMap) -> Proof {
+        let Some(own) = &self.own else { return Proof::Impossible };
+        let sent: Option<Hash> = bearer(headers).ok().map(|sent| Sha256::digest(sent).into());
+        let shown = sent.is_some_and(|sent| bool::from(sent.ct_eq(&own.hash)));
+        if shown { Proof::Shown } else { Proof::Missing(own.file.clone()) }
     }
 }
 
@@ -163,12 +190,29 @@ fn not_local(why: &'static str) -> Problem {
 
 /// Who asks: a token, or somebody on this machine.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(Option<Arc<Token>>);
+pub(super) enum Caller {
+    Token(Arc<Token>),
+    Local(Proof),
+}
+
+/// Whether somebody on this machine has shown to be the engine's user. A proxy passes on what others send, and an event can be
+/// sent to any address: what comes from here may be anybody's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Proof {
+    Shown,
+    /// It stands in this file.
+    Missing(String),
+    /// The engine could not write one.
+    Impossible,
+}
 
 impl Caller {
     /// The token's name.
     pub(super) fn token(&self) -> Option<&Name> {
-        self.0.as_ref().map(|token| &token.name)
+        match self {
+            Self::Token(token) => Some(&token.name),
+            Self::Local(_) => None,
+        }
     }
 
     /// What logs call it.
@@ -176,9 +220,33 @@ impl Caller {
         self.token().map_or("(local)", |name| name.as_str())
     }
 
+    /// Whether it may do more than look: change something, or see what events hold.
+    pub(super) fn is_trusted(&self) -> Result<(), Problem> {
+        match self {
+            Self::Token(_) | Self::Local(Proof::Shown) => Ok(()),
+            Self::Local(Proof::Missing(file)) => {
+                let detail = "this needs the token that the engine has made at its start, and none was sent or another one";
+                let hint = format!(
+                    "commands of the engine's user read it by themselves; else send Authorization: Bearer with what {file} holds, \
+                     or give the engine a [[token]] in hookmill.toml"
+                );
+                Err(Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, detail)
+                    .hint(hint)
+                    .header(WWW_AUTHENTICATE, challenge("")))
+            }
+            Self::Local(Proof::Impossible) => {
+                let detail =
+                    "this needs a token, and the engine could write none at its start: its log says why";
+                Err(Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, detail)
+                    .hint("give the engine a [[token]] in hookmill.toml")
+                    .header(WWW_AUTHENTICATE, challenge("")))
+            }
+        }
+    }
+
     /// Whether its scopes allow this.
     pub(super) fn may(&self, wanted: Scope) -> Result<(), Problem> {
-        let Some(token) = &self.0 else { return Ok(()) };
+        let Self::Token(token) = self else { return Ok(()) };
         if token.scopes.iter().any(|scope| scope.covers(wanted)) {
             return Ok(());
         }
@@ -212,7 +280,10 @@ impl Caller {
     }
 
     fn patterns(&self) -> Option<&[NamePattern]> {
-        self.0.as_ref()?.modules.as_deref()
+        match self {
+            Self::Token(token) => token.modules.as_deref(),
+            Self::Local(_) => None,
+        }
     }
 }
 

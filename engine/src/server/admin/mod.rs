@@ -170,7 +170,7 @@ fn documented(admin: &Arc<Admin>) -> OpenApiRouter<App> {
         .routes(guarded(json(Scope::ModulesWrite), routes!(modules::yank)))
         .routes(guarded(json(Scope::ModulesWrite), routes!(modules::delete)))
         .routes(guarded(json(Scope::DlqRead), routes!(dlq::list)))
-        .routes(guarded(json(Scope::DlqRead), routes!(dlq::show)))
+        .routes(guarded(json(Scope::DlqRead).confidential(), routes!(dlq::show)))
         .routes(guarded(json(Scope::DlqWrite), routes!(dlq::redrive)))
         .routes(guarded(json(Scope::DlqWrite), routes!(dlq::discard)))
         .routes(guarded(json(Scope::DlqRead), routes!(lanes::list)))
@@ -189,12 +189,23 @@ struct Guard {
     /// The media type of a success.
     offer: &'static str,
     timeout: Option<Duration>,
+    /// Whether being on this machine is enough where no token is configured.
+    open_here: bool,
 }
 
 impl Guard {
     fn new(admin: &Arc<Admin>, scope: Scope) -> Self {
         let admin = Arc::clone(admin);
-        Self { admin, scope, offer: "application/json", timeout: Some(REQUEST_TIMEOUT) }
+        let open_here = match scope {
+            Scope::ModulesRead | Scope::DlqRead => true,
+            Scope::ModulesWrite | Scope::DlqWrite | Scope::Admin => false,
+        };
+        Self { admin, scope, offer: "application/json", timeout: Some(REQUEST_TIMEOUT), open_here }
+    }
+
+    /// The route shows what events hold.
+    fn confidential(self) -> Self {
+        Self { open_here: false, ..self }
     }
 
     fn offering(self, offer: &'static str) -> Self {
@@ -220,12 +231,15 @@ async fn stand_guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Guard { admin, scope, offer, timeout: limit } = guard;
+    let Guard { admin, scope, offer, timeout: limit, open_here } = guard;
     let caller = admin.access.caller(peer.ip(), request.uri(), request.headers());
     let token = caller.as_ref().ok().and_then(Caller::token).cloned();
     count(&admin, token.map_or_else(|| Key::peer(peer.ip()), Key::Token))?;
     let caller = caller?;
     caller.may(scope)?;
+    if !open_here {
+        caller.is_trusted()?;
+    }
     acceptable(request.headers(), offer)?;
     request.extensions_mut().insert(caller);
     match limit {

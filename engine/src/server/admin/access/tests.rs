@@ -91,7 +91,7 @@ fn a_process_without_descriptors_takes_no_token_away() {
 
 #[test]
 fn a_token_for_some_modules_sees_no_others() {
-    let caller = |modules| Caller(Some(Arc::new(token("a", plain(ONE), modules))));
+    let caller = |modules| Caller::Token(Arc::new(token("a", plain(ONE), modules)));
     let name = |text| Name::new(text).unwrap();
     let narrow = caller(Some(&["acme-*", "redact"]));
     assert!(narrow.sees(&name("acme-x")) && narrow.sees(&name("redact")) && !narrow.sees(&name("other")));
@@ -138,4 +138,24 @@ fn only_requests_that_were_meant_and_made_here_are_local() {
     ] {
         assert!(judge(peer, uri, pairs).is_err(), "{peer} {uri} {pairs:?}");
     }
+}
+
+#[test]
+fn being_on_this_machine_is_enough_to_look_and_for_no_more() {
+    let local = |access: &Access, pairs: &[(&'static str, &str)]| {
+        let all = [&[("host", "127.0.0.1:8470")], pairs].concat();
+        access.caller("127.0.0.1".parse().unwrap(), &Uri::from_static("/v1/modules"), &headers(&all)).unwrap()
+    };
+    let said = |caller: &Caller| caller.is_trusted().map_err(|problem| problem.said().0);
+    let bare = Access::new(Vec::new()).unwrap();
+    assert_eq!(said(&local(&bare, &[])), Err(401), "none could be made");
+    let access = bare.with_own(ONE, "/run/hookmill/admin-8470.token".to_owned());
+    assert_eq!(said(&local(&access, &[])), Err(401));
+    assert_eq!(said(&local(&access, &[("authorization", &format!("Bearer {TWO}"))])), Err(401));
+    assert_eq!(said(&local(&access, &[("authorization", &format!("Bearer {ONE}"))])), Ok(()));
+    let configured = Access::new(vec![token("a", plain(TWO), None)]).unwrap().with_own(ONE, String::new());
+    assert!(
+        ask(&configured, &format!("Bearer {ONE}")).is_err(),
+        "where tokens are configured only they count"
+    );
 }
