@@ -3,6 +3,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +26,10 @@ use crate::server::Server;
 const LANE_HEADER: &str = "x-lane";
 /// Longest wait for anything.
 const WAIT_MAX: Duration = Duration::from_mins(10);
-/// Longest wait until all events lie in their lanes.
-const SPILLED_MAX: Duration = Duration::from_hours(1);
+/// Longest wait until all events of a portion lie in their lanes.
+const SPILLED_MAX: Duration = Duration::from_mins(20);
+/// How often it is said how far that is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Tasks that are spilled at the same time: their events are published in portions, which keeps the engine's memory bounded.
 const SPILLING_MAX: usize = 100_000;
 /// How long requests to JetStream are counted, and how long costs are measured where nothing happens.
@@ -137,6 +140,8 @@ pub struct Busy {
     pub gaps: Gaps,
     /// How fast JetStream answered meanwhile.
     pub api: Latency,
+    /// How fast it did until all lay in their lanes.
+    pub api_before: Latency,
     /// Lanes that had nothing left in the end: their gaps say nothing.
     pub exhausted: usize,
     /// From the start of a killed nats-server until each lane has delivered something again.
@@ -220,8 +225,13 @@ pub async fn busy(load: &Load) -> Busy {
         output::say(format_args!("each of {} lanes has delivered something after {time:.1?}", load.lanes));
         time
     };
-    let (all_flow, ()) = tokio::join!(all_flow, spill(&jetstream, load));
-    let spilled = published.elapsed();
+    let prober = Prober::start(&server.url()).await;
+    let spilling = async { tokio::join!(all_flow, spill(&jetstream, load)).0 };
+    let all_flow = tokio::select! {
+        all_flow = spilling => all_flow,
+        never = progress(&counted, &prober) => match never {},
+    };
+    let (spilled, api_before) = (published.elapsed(), prober.latency());
 
     let prober = Prober::start(&server.url()).await;
     counted.arrivals.begin();
@@ -232,7 +242,29 @@ pub async fn busy(load: &Load) -> Busy {
     let events = load.events() as u64;
     let exhausted = counted.arrivals.counts().iter().filter(|count| **count >= events).count();
     let all_flow_again = if load.kill { Some(killed(&mut server, &counted).await) } else { None };
-    Busy { lanes: load.lanes, start, all_flow, spilled, cost, windows, gaps, api, exhausted, all_flow_again }
+    Busy {
+        lanes: load.lanes,
+        start,
+        all_flow,
+        spilled,
+        cost,
+        windows,
+        gaps,
+        api,
+        api_before,
+        exhausted,
+        all_flow_again,
+    }
+}
+
+/// Says now and then how far the lanes are. Never ends.
+async fn progress(counted: &Counted, prober: &Prober) -> Infallible {
+    loop {
+        sleep(PROGRESS_EVERY).await;
+        let (Latency { asked, timed_out, most_of, .. }, count) = (prober.latency(), counted.all());
+        let api = format!("JetStream's API p99 {most_of:.1?}, {timed_out} of {asked} not answered");
+        output::say(format_args!("{count} deliveries while events are put into lanes; {api}"));
+    }
 }
 
 /// From the start of a killed nats-server until all lanes flow.

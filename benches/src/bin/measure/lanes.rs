@@ -155,6 +155,8 @@ fn tell_busy(load: &Load, busy: &Busy) {
     row("p99", &millis(busy.api.most_of));
     row("at most", &millis(busy.api.most));
     row("not answered", &format!("{} of {}", busy.api.timed_out, busy.api.asked));
+    row("p99 until all lay in their lanes", &millis(busy.api_before.most_of));
+    row("not answered by then", &format!("{} of {}", busy.api_before.timed_out, busy.api_before.asked));
     if let Some(time) = busy.all_flow_again {
         row("nats-server killed and started until all flow again", &seconds(time));
     }
