@@ -3,6 +3,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵²")]
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +26,12 @@ use crate::server::Server;
 const LANE_HEADER: &str = "x-lane";
 /// Longest wait for anything.
 const WAIT_MAX: Duration = Duration::from_mins(10);
-/// Longest wait until all events lie in their lanes.
-const SPILLED_MAX: Duration = Duration::from_hours(1);
+/// Longest wait until all events of a portion lie in their lanes.
+const SPILLED_MAX: Duration = Duration::from_mins(20);
+/// Most that is published, as a multiple of what has to be left when all lies in the lanes.
+const PUBLISHED_MAX: usize = 4;
+/// How often it is said how far that is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Tasks that are spilled at the same time: their events are published in portions, which keeps the engine's memory bounded.
 const SPILLING_MAX: usize = 100_000;
 /// How long requests to JetStream are counted, and how long costs are measured where nothing happens.
@@ -77,7 +82,7 @@ pub struct Load {
     pub rate: u32,
     /// How long it is measured.
     pub time: Duration,
-    /// Events of each; none: as many as last for that time.
+    /// Events that have to lie in each when it begins; none: as many as last for that time.
     pub events: Option<usize>,
     /// Whether nats-server is killed in the end.
     pub kill: bool,
@@ -123,6 +128,8 @@ pub struct Demand {
 pub struct Busy {
     /// How many there are.
     pub lanes: usize,
+    /// Events that each had in all.
+    pub events: usize,
     /// From the start of the engine until it is ready.
     pub start: Duration,
     /// From the first event until each lane has delivered something.
@@ -137,6 +144,8 @@ pub struct Busy {
     pub gaps: Gaps,
     /// How fast JetStream answered meanwhile.
     pub api: Latency,
+    /// How fast it did until all lay in their lanes.
+    pub api_before: Latency,
     /// Lanes that had nothing left in the end: their gaps say nothing.
     pub exhausted: usize,
     /// From the start of a killed nats-server until each lane has delivered something again.
@@ -220,8 +229,13 @@ pub async fn busy(load: &Load) -> Busy {
         output::say(format_args!("each of {} lanes has delivered something after {time:.1?}", load.lanes));
         time
     };
-    let (all_flow, ()) = tokio::join!(all_flow, spill(&jetstream, load));
-    let spilled = published.elapsed();
+    let prober = Prober::start(&server.url()).await;
+    let spilling = async { tokio::join!(all_flow, spill(&jetstream, load, &counted)) };
+    let (all_flow, events) = tokio::select! {
+        spilled = spilling => spilled,
+        never = progress(&counted, &prober) => match never {},
+    };
+    let (spilled, api_before) = (published.elapsed(), prober.latency());
 
     let prober = Prober::start(&server.url()).await;
     counted.arrivals.begin();
@@ -229,10 +243,33 @@ pub async fn busy(load: &Load) -> Busy {
     let (windows, requests) = tokio::join!(windows(&counted, load.time), requests(&server));
     let (gaps, cost, api) = (counted.arrivals.end(), usage.end(&counted, requests), prober.latency());
     drop(prober);
-    let events = load.events() as u64;
-    let exhausted = counted.arrivals.counts().iter().filter(|count| **count >= events).count();
+    let delivered = counted.arrivals.counts();
+    let exhausted = delivered.iter().filter(|count| **count >= events as u64).count();
     let all_flow_again = if load.kill { Some(killed(&mut server, &counted).await) } else { None };
-    Busy { lanes: load.lanes, start, all_flow, spilled, cost, windows, gaps, api, exhausted, all_flow_again }
+    Busy {
+        lanes: load.lanes,
+        events,
+        start,
+        all_flow,
+        spilled,
+        cost,
+        windows,
+        gaps,
+        api,
+        api_before,
+        exhausted,
+        all_flow_again,
+    }
+}
+
+/// Says now and then how far the lanes are. Never ends.
+async fn progress(counted: &Counted, prober: &Prober) -> Infallible {
+    loop {
+        sleep(PROGRESS_EVERY).await;
+        let (Latency { asked, timed_out, most_of, .. }, count) = (prober.latency(), counted.all());
+        let api = format!("JetStream's API p99 {most_of:.1?}, {timed_out} of {asked} not answered");
+        output::say(format_args!("{count} deliveries while events are put into lanes; {api}"));
+    }
 }
 
 /// From the start of a killed nats-server until all lanes flow.
@@ -245,12 +282,19 @@ async fn killed(server: &mut NatsServer, counted: &Counted) -> Duration {
     restarted.elapsed()
 }
 
-/// Publishes, and waits until the engine has put everything into the lanes.
-async fn spill(jetstream: &Context, load: &Load) {
-    let (began, portion) = (Instant::now(), (SPILLING_MAX / load.lanes).max(1));
-    let all: Vec<usize> = (0..load.events()).collect();
-    for portion in all.chunks(portion) {
-        events::publish_all(jetstream, portion.iter().copied().map(events::structured)).await;
+/// Publishes, and waits until the engine has put everything into the lanes; how many events. More than each lane has to have, for
+/// they are delivered meanwhile, but no more than [`PUBLISHED_MAX`] times as many.
+async fn spill(jetstream: &Context, load: &Load, counted: &Counted) -> usize {
+    let (began, needed) = (Instant::now(), load.events());
+    let (portion_max, mut published) = ((SPILLING_MAX / load.lanes).max(1), 0);
+    while published < PUBLISHED_MAX * needed {
+        let lacking = needed.saturating_sub(least_left(published, &counted.arrivals.counts()));
+        if lacking == 0 {
+            break;
+        }
+        let portion = published..published + lacking.min(portion_max);
+        published = portion.end;
+        events::publish_all(jetstream, portion.map(events::structured)).await;
         eventually(SPILLED_MAX, "all lies in the lanes", || async {
             match unsettled_of(jetstream, DURABLE).await? {
                 (0, 0) => Ok(()),
@@ -258,9 +302,18 @@ async fn spill(jetstream: &Context, load: &Load) {
             }
         })
         .await;
-        let (so_far, time) = (portion.last().map_or(0, |last| last + 1), began.elapsed());
-        output::say(format_args!("{so_far} of {} events lie in every lane after {time:.1?}", all.len()));
+        let time = began.elapsed();
+        output::say(format_args!(
+            "{published} events lie in every lane after {time:.1?}, {needed} have to be left"
+        ));
     }
+    published
+}
+
+/// What the lane has left that has delivered most.
+fn least_left(published: usize, delivered: &[u64]) -> usize {
+    let most = delivered.iter().max().copied().unwrap_or_default();
+    published.saturating_sub(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// Deliveries a second in each window.
@@ -366,5 +419,7 @@ mod tests {
         assert!(load(1_000, 60, "hookmill").events() >= 60);
         let events = load(10_000, 600, "hookmill").events();
         assert!((1_200 * 600 / 10_000..200).contains(&events), "{events}");
+        assert_eq!(least_left(10, &[2, 7, 0]), 3);
+        assert_eq!(least_left(10, &[2, 11]), 0);
     }
 }

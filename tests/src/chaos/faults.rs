@@ -150,8 +150,8 @@ pub(super) struct Happened {
     pub(super) fault: Fault,
     /// From its beginning until what was done is undone: the process is started again, JetStream answers its API, …
     pub(super) span: Span,
-    /// From its end until an event that was published after that has arrived; none: not within two minutes.
-    pub(super) recovered: Option<Duration>,
+    /// Whether an event that was published after it has arrived within two minutes.
+    pub(super) recovered: bool,
 }
 
 /// Who plays a part in a fault beside the [`Stage`].
@@ -196,20 +196,12 @@ async fn do_and_undo(
             return start_again(stage, one, clock).await;
         }
         Fault::KillBothEngines => {
-            for engine in &stage.engines {
-                engine.kill().await;
-            }
-            sleep(a_while(rng, 3_000)).await;
-            let over = clock.now();
-            join_all(stage.engines.iter_mut().map(|engine| engine.restart_supervised(RECOVERY_MAX))).await;
-            return over;
+            let time = a_while(rng, 3_000);
+            return kill_both(stage, time, clock).await;
         }
         Fault::KillServer => {
-            stage.server.kill().await;
-            sleep(a_while(rng, 4_000)).await;
-            let started = clock.now();
-            stage.server.restart().await;
-            return onlookers.api.answered_since(started).await;
+            let time = a_while(rng, 4_000);
+            return kill_server(stage, time, onlookers).await;
         }
         Fault::PauseEngine => {
             stage.engines[one].pause().await;
@@ -217,11 +209,8 @@ async fn do_and_undo(
             stage.engines[one].resume();
         }
         Fault::PauseServer => {
-            stage.server.pause().await;
-            sleep(Duration::from_secs(2) + a_while(rng, 5_000)).await;
-            let resumed = clock.now();
-            stage.server.resume();
-            return onlookers.api.answered_since(resumed).await;
+            let time = Duration::from_secs(2) + a_while(rng, 5_000);
+            return pause_server(stage, time, onlookers).await;
         }
         Fault::Cut => {
             stage.cables[one].cut();
@@ -274,6 +263,32 @@ async fn start_again(stage: &mut Stage, one: usize, clock: Clock) -> Duration {
     over
 }
 
+async fn kill_both(stage: &mut Stage, time: Duration, clock: Clock) -> Duration {
+    for engine in &stage.engines {
+        engine.kill().await;
+    }
+    sleep(time).await;
+    let over = clock.now();
+    join_all(stage.engines.iter_mut().map(|engine| engine.restart_supervised(RECOVERY_MAX))).await;
+    over
+}
+
+async fn kill_server(stage: &mut Stage, time: Duration, onlookers: &Onlookers<'_>) -> Duration {
+    stage.server.kill().await;
+    sleep(time).await;
+    let started = onlookers.clock.now();
+    stage.server.restart().await;
+    onlookers.api.answered_since(started).await
+}
+
+async fn pause_server(stage: &mut Stage, time: Duration, onlookers: &Onlookers<'_>) -> Duration {
+    stage.server.pause().await;
+    sleep(time).await;
+    let resumed = onlookers.clock.now();
+    stage.server.resume();
+    onlookers.api.answered_since(resumed).await
+}
+
 /// The server comes back with a store that is nearly full, and later with room again.
 async fn fill_up(stage: &mut Stage, time: Duration, onlookers: &Onlookers<'_>) -> Duration {
     let account = stage.server.jetstream().await.query_account().await;
@@ -285,15 +300,15 @@ async fn fill_up(stage: &mut Stage, time: Duration, onlookers: &Onlookers<'_>) -
     onlookers.api.answered_since(started).await
 }
 
-/// From the end of a fault until the healthy receiver has an event that was published after it.
-async fn recovery(onlookers: &Onlookers<'_>, ended: Duration) -> Option<Duration> {
+/// Waits until the healthy receiver has an event that was published from now on, and says whether that came.
+async fn recovery(onlookers: &Onlookers<'_>, ended: Duration) -> bool {
     let Onlookers { publisher, receivers, clock, .. } = onlookers;
     let first = publisher.next();
     while clock.now() < ended + RECOVERY_MAX {
         if receivers.newest(Script::Healthy).is_some_and(|newest| newest > first) {
-            return Some(clock.now().saturating_sub(ended));
+            return true;
         }
         sleep(Duration::from_millis(20)).await;
     }
-    None
+    false
 }

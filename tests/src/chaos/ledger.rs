@@ -77,8 +77,8 @@ pub(super) struct Ledger {
     pub(super) reasons: Vec<(String, usize)>,
     /// Dead letters that say `gone`, and those among them whose event was not answered with 410.
     pub(super) gone: (usize, usize),
-    /// For each fault, from its end until all that was published before it had arrived at the healthy one.
-    pub(super) caught_up: Vec<Option<Duration>>,
+    /// How each fault was got over, in their order.
+    pub(super) recoveries: Vec<Recovery>,
     /// Requests to the signed one whose signature does not fit.
     pub(super) forged: u64,
 }
@@ -129,7 +129,7 @@ impl Ledger {
             many: many.collect(),
             reasons,
             gone: gone(&letters, &numbers, &receivers.book(Script::Gone).gone),
-            caught_up: caught_up(noted, &receivers.book(Script::Healthy).answers),
+            recoveries: recoveries(noted, &receivers.book(Script::Healthy).answers),
             forged,
         }
     }
@@ -222,21 +222,35 @@ fn lost(acked: &[Acked], numbers: &HashMap<u64, usize>) -> Vec<usize> {
     lost
 }
 
-/// For each fault, from its end until the healthy one has taken all orders that were acknowledged before.
-fn caught_up(noted: &Noted, answers: &[Request]) -> Vec<Option<Duration>> {
+/// How a fault was got over: from its end until the healthy one had taken something; none: it never has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Recovery {
+    /// An order that was acknowledged after that.
+    pub(super) flows: Option<Duration>,
+    /// All orders that were acknowledged before.
+    pub(super) caught_up: Option<Duration>,
+}
+
+fn recoveries(noted: &Noted, answers: &[Request]) -> Vec<Recovery> {
     let mut first: HashMap<usize, Duration> = HashMap::new();
     for answer in answers.iter().filter(|answer| answer.taken) {
         first.entry(answer.number).or_insert(answer.at);
     }
-    let orders: Vec<&Acked> = noted.acked.iter().filter(|acked| acked.number < many::FIRST).collect();
-    let until = |end: Duration| {
-        let mut last = end;
-        for acked in orders.iter().filter(|acked| acked.at <= end) {
-            last = last.max(*first.get(&acked.number)?);
-        }
-        Some(last.saturating_sub(end))
-    };
-    noted.happened.iter().map(|happened| until(happened.span.to)).collect()
+    let orders = noted.acked.iter().filter(|acked| acked.number < many::FIRST);
+    let orders: Vec<(Duration, Option<Duration>)> =
+        orders.map(|acked| (acked.at, first.get(&acked.number).copied())).collect();
+    noted.happened.iter().map(|happened| recovery(&orders, happened.span.to)).collect()
+}
+
+/// `orders`: when each was acknowledged, and when it was first taken.
+fn recovery(orders: &[(Duration, Option<Duration>)], end: Duration) -> Recovery {
+    let after = orders.iter().filter(|(acked, _)| *acked > end).filter_map(|(_, taken)| *taken);
+    let before = orders.iter().filter(|(acked, _)| *acked <= end).map(|(_, taken)| *taken);
+    let last = before.collect::<Option<Vec<_>>>().map(|taken| taken.into_iter().max().unwrap_or(end));
+    Recovery {
+        flows: after.min().map(|taken| taken.saturating_sub(end)),
+        caught_up: last.map(|last| last.saturating_sub(end)),
+    }
 }
 
 /// The state of the source stream, and the number of each event by its sequence.
@@ -266,6 +280,18 @@ async fn source(jetstream: &Context) -> (Source, HashMap<u64, usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_got_over_when_what_was_held_has_come_as_well() {
+        let secs = Duration::from_secs;
+        let orders =
+            [(1, 2), (3, 14), (4, 4), (6, 7), (8, 9)].map(|(acked, taken)| (secs(acked), Some(secs(taken))));
+        let recovered = Recovery { flows: Some(secs(2)), caught_up: Some(secs(9)) };
+        assert_eq!(recovery(&orders, secs(5)), recovered);
+        assert_eq!(recovery(&orders[..3], secs(5)), Recovery { flows: None, ..recovered });
+        let never = [orders[0], (secs(3), None), orders[3]];
+        assert_eq!(recovery(&never, secs(5)), Recovery { caught_up: None, ..recovered });
+    }
 
     #[test]
     fn what_was_acknowledged_and_does_not_lie_there_is_lost() {

@@ -215,7 +215,7 @@ async fn play(settings: &Settings, stage: &mut Stage, receivers: &Receivers, clo
     if settings.calm {
         tokio::time::sleep(settings.time).await;
     } else {
-        let people = People::start(settings, &url, clock, receivers.is_gone()).await;
+        let people = People::start(settings, &url, clock, receivers.switches()).await;
         happened = disturb(settings, stage, &onlookers, &mut besides).await;
         stage.heal().await;
         stops = people.leave().await;

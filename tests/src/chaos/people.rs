@@ -1,4 +1,4 @@
-//! What people do meanwhile: they pause lanes and resume them, and see to the endpoint that is gone now and then.
+//! What people do meanwhile: they pause lanes and resume them, and see to the endpoints that are gone or away now and then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::Settings;
 use super::clock::Clock;
 use super::many;
-use super::receivers::Script;
+use super::receivers::{PROBED_WITHIN, Script, Switches};
 use super::silence::{STOP_AFTER, Stop};
 use super::watch::connect;
 use crate::hookmill;
@@ -33,12 +33,7 @@ pub(super) struct People {
 
 impl People {
     /// `is_gone`: whether the endpoint of [`Script::Gone`] answers 410.
-    pub(super) async fn start(
-        settings: &Settings,
-        url: &str,
-        clock: Clock,
-        is_gone: Arc<AtomicBool>,
-    ) -> Self {
+    pub(super) async fn start(settings: &Settings, url: &str, clock: Clock, switches: Arc<Switches>) -> Self {
         let leave = Arc::<AtomicBool>::default();
         let person = |number: u64| Person {
             url: url.to_owned(),
@@ -53,7 +48,8 @@ impl People {
             tasks.spawn(person(3).pauses((0..settings.lanes).map(many::lane).collect()));
         }
         let jetstream = jetstream::new(connect(url).await);
-        tasks.spawn(person(2).sees_to_the_gone_one(jetstream, is_gone));
+        tasks.spawn(person(2).sees_to_the_gone_one(jetstream, Arc::clone(&switches)));
+        tasks.spawn(person(4).sees_to_the_one_away(switches));
         Self { tasks, leave }
     }
 
@@ -111,7 +107,7 @@ impl Person {
     async fn sees_to_the_gone_one(
         mut self,
         jetstream: jetstream::Context,
-        is_gone: Arc<AtomicBool>,
+        switches: Arc<Switches>,
     ) -> Vec<Stop> {
         let lane = lane(Script::Gone);
         loop {
@@ -128,16 +124,35 @@ impl Person {
                 return self.stops;
             }
             let asked = self.clock.now();
-            is_gone.store(true, Ordering::Relaxed);
+            switches.gone.store(true, Ordering::Relaxed);
             let mut holds = None;
             while holds.is_none() && !self.leaves() {
                 sleep(LOOK_EVERY).await;
                 holds = is_disabled(&jetstream).await.then(|| self.clock.now());
             }
-            is_gone.store(false, Ordering::Relaxed);
+            switches.gone.store(false, Ordering::Relaxed);
             let time = STOP_AFTER + self.a_while(2_000..8_000);
             self.waits(time).await;
             self.resumes(lane.clone(), asked, holds).await;
+        }
+    }
+
+    /// Breaks the endpoint now and then, and mends it. That is no stop: engines find out by themselves, and go on when it is back.
+    async fn sees_to_the_one_away(mut self, switches: Arc<Switches>) -> Vec<Stop> {
+        loop {
+            let time = self.a_while(6_000..20_000);
+            self.waits(time).await;
+            if self.leaves() {
+                return self.stops;
+            }
+            let asked = self.clock.now();
+            switches.away.store(true, Ordering::Relaxed);
+            let time = self.a_while(12_000..18_000);
+            self.waits(time).await;
+            switches.away.store(false, Ordering::Relaxed);
+            let end_asked = self.clock.now();
+            let ended = end_asked + PROBED_WITHIN;
+            self.stops.push(Stop { lane: lane(Script::Away), asked, holds: None, end_asked, ended });
         }
     }
 

@@ -19,9 +19,13 @@ use crate::{Cable, Endpoint, Reply, Request, behaviour, events};
 
 /// How long a delivery may take.
 pub(super) const TIMEOUT: &str = "timeout = \"2s\"";
-/// Retries for all but the hopeless one: 12 attempts within about a minute.
-pub(super) const PATIENT: &str =
-    r#"schedule = ["200ms", "500ms", "1s", "2s", "4s", "8s", "8s", "8s", "8s", "8s", "8s"]"#;
+/// Retries for all but the hopeless one: 12 attempts within about a minute; and how soon its circuit finds out that an endpoint
+/// is back.
+pub(super) const PATIENT: &str = r#"schedule = ["200ms", "500ms", "1s", "2s", "4s", "8s", "8s", "8s", "8s", "8s", "8s"]
+[subscription.circuit]
+probe_max = "4s""#;
+/// The longest wait for the probe of an endpoint that is back, and some time for the probe itself.
+pub(super) const PROBED_WITHIN: Duration = Duration::from_secs(4 + 2);
 const IMPATIENT: &str = r#"schedule = ["200ms", "500ms"]"#;
 
 /// What one engine sends to the rated one: alone it is too slow for what is published, and its lane fills.
@@ -55,10 +59,12 @@ pub(super) enum Script {
     Signed,
     /// 200, at no more than [`RATE`] from each engine.
     Rated,
+    /// 200 for a while, then 503 to everything for longer than its circuit needs to open.
+    Away,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Healthy,
         Self::Slow,
         Self::Flaky,
@@ -69,6 +75,7 @@ impl Script {
         Self::Hopeless,
         Self::Signed,
         Self::Rated,
+        Self::Away,
     ];
 
     /// The one that [`Settings::stall`] stalls.
@@ -87,11 +94,12 @@ impl Script {
             Self::Hopeless => "hopeless",
             Self::Signed => "signed",
             Self::Rated => "rated",
+            Self::Away => "away",
         }
     }
 
     /// The answer to one request. The receiver has taken the event when `taken` is told.
-    fn answer(self, rng: &mut StdRng, is_gone: bool, taken: Notice) -> Reply {
+    fn answer(self, rng: &mut StdRng, switches: &Switches, taken: Notice) -> Reply {
         match self {
             Self::Slow => {
                 let time = Duration::from_millis(rng.random_range(50..400));
@@ -105,7 +113,8 @@ impl Script {
             Self::Busy if rng.random_bool(0.2) => {
                 Reply::Headers(429, vec![("retry-after".to_owned(), "1".to_owned())])
             }
-            Self::Gone if is_gone => Reply::Status(410),
+            Self::Gone if switches.gone.load(Ordering::Relaxed) => Reply::Status(410),
+            Self::Away if switches.away.load(Ordering::Relaxed) => Reply::Status(503),
             Self::Hopeless => Reply::Status(500),
             Self::Healthy
             | Self::Flaky
@@ -114,9 +123,17 @@ impl Script {
             | Self::Busy
             | Self::Gone
             | Self::Signed
-            | Self::Rated => Reply::Noting(taken, Box::new(Reply::Status(200))),
+            | Self::Rated
+            | Self::Away => Reply::Noting(taken, Box::new(Reply::Status(200))),
         }
     }
+}
+
+/// Which endpoints answer as if they were broken. Set by whoever sees to them.
+#[derive(Default, Debug)]
+pub(super) struct Switches {
+    pub(super) gone: AtomicBool,
+    pub(super) away: AtomicBool,
 }
 
 /// What one receiver has seen.
@@ -144,14 +161,14 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn start(script: Script, rng: StdRng, clock: Clock, is_gone: &Arc<AtomicBool>) -> Self {
+    async fn start(script: Script, rng: StdRng, clock: Clock, switches: &Arc<Switches>) -> Self {
         let book = Arc::<Mutex<Book>>::default();
         let desk = Desk {
             script,
             clock,
             rng: Mutex::new(rng),
             book: Arc::clone(&book),
-            is_gone: Arc::clone(is_gone),
+            switches: Arc::clone(switches),
         };
         let endpoint =
             Endpoint::start_for_flood(behaviour::custom(move |request| desk.answer(request))).await;
@@ -169,7 +186,7 @@ struct Desk {
     clock: Clock,
     rng: Mutex<StdRng>,
     book: Arc<Mutex<Book>>,
-    is_gone: Arc<AtomicBool>,
+    switches: Arc<Switches>,
 }
 
 impl Desk {
@@ -182,8 +199,7 @@ impl Desk {
         } else {
             let (book, clock) = (Arc::clone(&self.book), self.clock);
             let taken = Notice::new(move || open(&book).note(clock, number, true));
-            let is_gone = self.is_gone.load(Ordering::Relaxed);
-            self.script.answer(&mut self.rng.lock().expect("no holder panics"), is_gone, taken)
+            self.script.answer(&mut self.rng.lock().expect("no holder panics"), &self.switches, taken)
         };
         if !matches!(reply, Reply::Noting(..) | Reply::After(..)) {
             open(&self.book).note(self.clock, number, false);
@@ -203,21 +219,21 @@ fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
 pub(super) struct Receivers {
     all: Vec<Receiver>,
     many: Many,
-    is_gone: Arc<AtomicBool>,
+    switches: Arc<Switches>,
     /// The subscription that is to stand still.
     stalled: Option<Script>,
 }
 
 impl Receivers {
     pub(super) async fn start(settings: &Settings, clock: Clock) -> Self {
-        let is_gone = Arc::<AtomicBool>::default();
+        let switches = Arc::<Switches>::default();
         let mut all = Vec::new();
         for (number, script) in (0..).zip(Script::ALL) {
             let rng = StdRng::seed_from_u64(settings.seed ^ (number << 32));
-            all.push(Receiver::start(script, rng, clock, &is_gone).await);
+            all.push(Receiver::start(script, rng, clock, &switches).await);
         }
         let many = Many::start(settings.lanes, clock).await;
-        Self { all, many, is_gone, stalled: settings.stall.map(|_| Script::STALLED) }
+        Self { all, many, switches, stalled: settings.stall.map(|_| Script::STALLED) }
     }
 
     /// The pipeline file that delivers to all of them.
@@ -244,9 +260,9 @@ impl Receivers {
         &self.many
     }
 
-    /// Whether the one that is gone now and then is gone: to be set by who sees to it.
-    pub(super) fn is_gone(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.is_gone)
+    /// What breaks and mends some of them.
+    pub(super) fn switches(&self) -> Arc<Switches> {
+        Arc::clone(&self.switches)
     }
 
     /// Resets connections as the scripts say, and keeps the endpoints' own logs short. Never ends.

@@ -84,7 +84,7 @@ impl Report {
         let mut complaints = self.complaints_of_events();
         complaints.extend(self.rows().filter_map(stall));
         complaints.extend(self.rows().filter_map(broken_stop));
-        let slow = self.noted.happened.iter().filter(|happened| happened.recovered.is_none());
+        let slow = self.noted.happened.iter().filter(|happened| !happened.recovered);
         complaints.extend(slow.map(|happened| format!("no event came after: {}", happened.fault.name())));
         complaints.extend(self.counters.as_ref().err().cloned());
         complaints.extend(self.shows_nothing());
@@ -267,10 +267,11 @@ impl Report {
             let happened = |number: &usize| &self.noted.happened[*number];
             let lasted = numbers.iter().map(|number| happened(number).span.length());
             let lasted = seconds(lasted.max().unwrap_or_default());
-            let [median, most] =
-                median_and_most(numbers.iter().map(|number| happened(number).recovered).collect());
-            let caught_up = numbers.iter().map(|number| self.ledger.caught_up[*number]).collect();
-            let [all_median, all_most] = median_and_most(caught_up);
+            let got_over = |number: &usize| self.ledger.recoveries[*number];
+            let flows = numbers.iter().map(|number| got_over(number).flows).collect();
+            let caught_up = numbers.iter().map(|number| got_over(number).caught_up).collect();
+            let ([median, most], [all_median, all_most]) =
+                (median_and_most(flows), median_and_most(caught_up));
             let (name, times) = (fault.name(), numbers.len());
             writeln!(f, "| {name} | {times} | {lasted} | {median} | {most} | {all_median} | {all_most} |")?;
         }

@@ -2,7 +2,7 @@
 //! long, an empty lane has a consumer, they are too slow, or one of them stands still.
 //!
 //! `measure lanes [--idle N] [--busy N] [--seconds N] [--rate N] [--events N] [--kill yes|no] [--program PATH | --debug]`:
-//! `--idle 0` or `--busy 0` leaves that part out, `--rate` is each lane's a second, `--events` each lane's backlog. An engine of
+//! `--idle 0` or `--busy 0` leaves that part out, `--rate` is each lane's a second, `--events` what has to lie in each lane when it begins. An engine of
 //! a development build (`--debug`: the one beside this program's folder) has a third of the speed to reach.
 
 use std::path::PathBuf;
@@ -136,7 +136,7 @@ fn tell_idle(lanes: usize, idle: &Idle) {
 }
 
 fn tell_busy(load: &Load, busy: &Busy) {
-    let (lanes, rate, events) = (load.lanes, load.rate, load.events());
+    let (lanes, rate, events) = (load.lanes, load.rate, busy.events);
     output::line(format_args!("| {lanes} lanes, {rate}/s each, {events} events in each | |\n| --- | ---: |"));
     row("start until ready", &seconds(busy.start));
     row("first event until all lanes flow", &seconds(busy.all_flow));
@@ -155,6 +155,8 @@ fn tell_busy(load: &Load, busy: &Busy) {
     row("p99", &millis(busy.api.most_of));
     row("at most", &millis(busy.api.most));
     row("not answered", &format!("{} of {}", busy.api.timed_out, busy.api.asked));
+    row("p99 until all lay in their lanes", &millis(busy.api_before.most_of));
+    row("not answered by then", &format!("{} of {}", busy.api_before.timed_out, busy.api_before.asked));
     if let Some(time) = busy.all_flow_again {
         row("nats-server killed and started until all flow again", &seconds(time));
     }
