@@ -51,13 +51,14 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<(), Failure> {
     current.waits_for("the pipelines are loaded");
     // From now on, so that whoever asks learns what the start waits for.
     let (api, served) = serving.begin(current.clone(), metrics, stop.clone());
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health, metrics and admin API are served");
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
     let start = Start { global, process: &process, host: &host, loaded, client, file, args };
     let running = async {
         let Some((files, engine)) = start.until_there_is_an_engine(&current, &mut signals).await? else {
             return Ok(());
         };
         api.open(&files.nats, &host).await?;
+        tracing::info!(%address, "health, metrics and admin API are served");
         open_files.say();
         let mut reloading = Reloading::new(files, watch, engine, current.clone());
         work(&mut reloading, tls.as_deref(), &mut signals).await

@@ -177,8 +177,11 @@ async fn an_engine_that_is_stuck_in_a_full_log_goes_on_when_that_is_given_up() {
     let (reader, log) = full_log();
     log.set_nonblocking(false).expect("a socket can be asked");
     let service = run_logging_to(&mill, log);
-    let made = || async { mill.stream_state("HOOKMILL_RETRIES").await.map(drop) };
-    eventually(LATER, "it has made a stream, which it says next", made).await;
+    let address = service.admin.trim_start_matches("http://").to_owned();
+    let listens = || async {
+        tokio::net::TcpStream::connect(&address).await.map(drop).map_err(|error| error.to_string())
+    };
+    eventually(LATER, "it listens, which it says next", listens).await;
     drop(reader);
     service.ready().await;
     service.live_through_a_reload(&mill.server.url(), 1, true).await;
