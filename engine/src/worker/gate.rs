@@ -1,4 +1,5 @@
-//! Whether the engine may take more: closed while something can't be stored.
+//! Whether a pipeline may take more: its intake is stopped while something of it can't be stored. The others go on until they
+//! meet the same refusal.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,9 +9,11 @@ use tokio::sync::watch;
 use crate::nats::StoreError;
 
 /// Stops intake while stores are refused, and says why.
+#[derive(Default)]
 pub struct Gate {
     inner: Mutex<Inner>,
-    open: watch::Sender<bool>,
+    /// Told of each change.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -24,6 +27,8 @@ struct Inner {
 /// What is refused, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trouble {
+    /// The pipeline whose it is; none: all pipelines are held up.
+    pub pipeline: Option<String>,
     /// What can't be done.
     pub what: &'static str,
     /// The stream that refuses.
@@ -34,12 +39,6 @@ pub struct Trouble {
     pub why: String,
     /// The same as data, for a store.
     pub store: Option<StoreError>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), open: watch::Sender::new(true) }
-    }
 }
 
 /// A store that is stuck; intake goes on when the last one is dropped.
@@ -56,30 +55,39 @@ impl Gate {
     /// Notes a store that is refused. The first one is said in the log, not each of those that it holds up.
     pub fn stick(&self, trouble: Trouble) -> Stuck<'_> {
         let mut inner = self.inner();
-        let Trouble { what, stream, why, .. } = &trouble;
-        if inner.stuck.is_empty() {
+        let Trouble { pipeline, what, stream, why, .. } = &trouble;
+        let said = inner.stuck.values().any(|stuck| stuck.pipeline.is_none() || stuck.pipeline == *pipeline);
+        if said {
+            tracing::debug!(pipeline, what, stream, why, "can't reach or write a stream");
+        } else {
             tracing::warn!(
+                pipeline,
                 what,
                 stream,
                 why,
                 "can't reach or write a stream, intake stops until it is mended"
             );
-        } else {
-            tracing::debug!(what, stream, why, "can't reach or write a stream");
         }
         inner.next += 1;
         let id = inner.next;
         inner.stuck.insert(id, trouble);
-        self.open.send_replace(false);
+        self.changed.send_replace(());
         Stuck { gate: self, id }
     }
 
-    /// Why intake is stopped, if it is: the first that got stuck, and what was found about it.
-    pub fn why(&self) -> Option<String> {
+    /// Where intake is stopped and why, a line each: the first that got stuck of each pipeline, and what was found about the very
+    /// first.
+    pub fn why(&self) -> Vec<String> {
         let inner = self.inner();
-        let Trouble { what, why, .. } = inner.stuck.values().next()?;
-        let found = inner.found.as_ref().map(|found| format!("; {found}")).unwrap_or_default();
-        Some(format!("intake is stopped: {what}: {why}{found}"))
+        let mut stopped: BTreeMap<&Option<String>, String> = BTreeMap::new();
+        let mut found = inner.found.as_ref().map(|found| format!("; {found}")).unwrap_or_default();
+        for Trouble { pipeline, what, why, .. } in inner.stuck.values() {
+            let found = std::mem::take(&mut found);
+            let of = pipeline.as_ref().map(|pipeline| format!("pipeline {pipeline}: ")).unwrap_or_default();
+            let line = || format!("{of}intake is stopped: {what}: {why}{found}");
+            stopped.entry(pipeline).or_insert_with(line);
+        }
+        stopped.into_values().collect()
     }
 
     /// The first that got stuck.
@@ -99,20 +107,21 @@ impl Gate {
         inner.found = found;
     }
 
-    /// Whether intake may go on.
-    pub fn is_open(&self) -> bool {
-        *self.open.borrow()
+    /// Whether the intake of a pipeline may go on.
+    pub fn is_open(&self, pipeline: &str) -> bool {
+        let holds_up = |stuck: &Trouble| stuck.pipeline.as_ref().is_none_or(|stuck| stuck == pipeline);
+        !self.inner().stuck.values().any(holds_up)
     }
 
-    /// Waits until intake may go on.
-    pub async fn opened(&self) {
+    /// Waits until the intake of a pipeline may go on.
+    pub async fn opened(&self, pipeline: &str) {
         // The sender lives as long as `self`, so this can't fail.
-        let _ = self.open.subscribe().wait_for(|open| *open).await;
+        let _ = self.changed.subscribe().wait_for(|()| self.is_open(pipeline)).await;
     }
 
-    /// Waits until intake is stopped.
+    /// Waits until something is stuck.
     pub async fn closed(&self) {
-        let _ = self.open.subscribe().wait_for(|open| !*open).await;
+        let _ = self.changed.subscribe().wait_for(|()| !self.inner().stuck.is_empty()).await;
     }
 }
 
@@ -129,9 +138,10 @@ impl Drop for Stuck<'_> {
         inner.stuck.remove(&self.id);
         if inner.stuck.is_empty() {
             inner.found = None;
-            self.gate.open.send_replace(true);
             tracing::info!("what could not be stored is stored, intake goes on");
         }
+        drop(inner);
+        self.gate.changed.send_replace(());
     }
 }
 
@@ -139,25 +149,51 @@ impl Drop for Stuck<'_> {
 mod tests {
     use super::*;
 
-    fn trouble(why: &str) -> Trouble {
-        let (stream, subject) = ("S".to_owned(), Some("s".to_owned()));
-        Trouble { what: "a wait can't be stored", stream, subject, why: why.to_owned(), store: None }
+    fn trouble(pipeline: Option<&str>, why: &str) -> Trouble {
+        let (pipeline, stream) = (pipeline.map(str::to_owned), "S".to_owned());
+        let (what, subject) = ("a wait can't be stored", Some("s".to_owned()));
+        Trouble { pipeline, what, stream, subject, why: why.to_owned(), store: None }
     }
 
     #[test]
     fn it_is_open_again_when_the_last_one_got_through_and_what_was_found_is_forgotten() {
         let gate = Gate::default();
         gate.find(Some("too late".to_owned()));
-        assert_eq!((gate.is_open(), gate.why()), (true, None));
-        let (first, second) = (gate.stick(trouble("one")), gate.stick(trouble("two")));
-        assert_eq!(gate.why().unwrap(), "intake is stopped: a wait can't be stored: one");
+        assert_eq!((gate.is_open("p"), gate.why()), (true, vec![]));
+        let (first, second) = (gate.stick(trouble(None, "one")), gate.stick(trouble(None, "two")));
+        assert_eq!(gate.why(), ["intake is stopped: a wait can't be stored: one"]);
         gate.find(Some("a look".to_owned()));
-        assert_eq!(gate.why().unwrap(), "intake is stopped: a wait can't be stored: one; a look");
+        assert_eq!(gate.why(), ["intake is stopped: a wait can't be stored: one; a look"]);
         drop(first);
-        assert_eq!((gate.is_open(), gate.first()), (false, Some(trouble("two"))));
+        assert_eq!((gate.is_open("p"), gate.first()), (false, Some(trouble(None, "two"))));
         drop(second);
-        assert_eq!((gate.is_open(), gate.why()), (true, None));
-        let _third = gate.stick(trouble("three"));
-        assert_eq!(gate.why().unwrap(), "intake is stopped: a wait can't be stored: three");
+        assert_eq!((gate.is_open("p"), gate.why()), (true, vec![]));
+        let _third = gate.stick(trouble(None, "three"));
+        assert_eq!(gate.why(), ["intake is stopped: a wait can't be stored: three"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_stuck_in_one_pipeline_stops_that_one_alone() {
+        let gate = Gate::default();
+        let one = gate.stick(trouble(Some("p"), "one"));
+        let two = gate.stick(trouble(Some("q"), "two"));
+        let _more = gate.stick(trouble(Some("q"), "three"));
+        assert_eq!((gate.is_open("p"), gate.is_open("q"), gate.is_open("r")), (false, false, true));
+        let said = [
+            "pipeline p: intake is stopped: a wait can't be stored: one",
+            "pipeline q: intake is stopped: a wait can't be stored: two",
+        ];
+        assert_eq!(gate.why(), said);
+        let mut opened = std::pin::pin!(gate.opened("p"));
+        assert!(futures_util::poll!(&mut opened).is_pending());
+        drop(two);
+        assert!(futures_util::poll!(&mut opened).is_pending());
+        drop(one);
+        opened.await;
+        assert!(!gate.is_open("q"));
+        let all = gate.stick(trouble(None, "all"));
+        assert!(!gate.is_open("r"));
+        drop(all);
+        assert!(gate.is_open("r"));
     }
 }

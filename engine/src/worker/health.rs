@@ -20,7 +20,17 @@ pub enum Part<'n> {
     Loop(&'n str),
 }
 
-impl Part<'_> {
+impl<'n> Part<'n> {
+    /// The name of its pipeline, or of the loop that it is.
+    pub fn pipeline(self) -> &'n str {
+        match self {
+            Self::Source(name) | Self::Due(name) | Self::Durable(name) | Self::DueDurable(name) => {
+                name.as_str()
+            }
+            Self::Loop(name) => name,
+        }
+    }
+
     fn label(self) -> String {
         match self {
             Self::Source(name) => format!("pipeline {name}: source"),

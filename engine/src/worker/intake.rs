@@ -431,6 +431,7 @@ impl Engine {
                 Some(Err(error)) => {
                     // Other messages would be taken and held as this one is, as far as anybody could tell.
                     let trouble = Trouble {
+                        pipeline: None,
                         what: "a suspect can't be noted",
                         stream: self.nats.prefix().registry_stream(),
                         subject: None,

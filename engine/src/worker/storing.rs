@@ -59,6 +59,8 @@ pub enum Put {
 /// Tries again with growing pauses; from the first refusal on intake is closed.
 struct Patience<'s> {
     storing: &'s Storing,
+    /// Whose it is; none: nobody can tell.
+    pipeline: Option<String>,
     what: &'static str,
     stream: String,
     /// None: it reads.
@@ -81,6 +83,7 @@ impl Patience<'_> {
     async fn refused(&mut self, why: impl Into<Refusal>) -> bool {
         let why = why.into();
         let trouble = Trouble {
+            pipeline: self.pipeline.clone(),
             what: self.what,
             stream: self.stream.clone(),
             subject: self.subject.clone(),
@@ -115,7 +118,9 @@ impl Storing {
     }
 
     fn patience(&self, what: &'static str, stream: String, subject: Option<String>) -> Patience<'_> {
-        Patience { storing: self, what, stream, subject, stuck: None, pause: PAUSE_MIN }
+        let of = subject.as_deref().and_then(|subject| self.nats.prefix().parts(subject));
+        let pipeline = of.map(|(pipeline, _)| pipeline.to_owned());
+        Patience { storing: self, pipeline, what, stream, subject, stuck: None, pause: PAUSE_MIN }
     }
 
     /// While something is stuck: looks once a second why, so that people are told what to mend.
@@ -366,6 +371,7 @@ impl Storing {
         let prefix = self.nats.prefix();
         let subject = prefix.wait(task);
         let mut patience = self.patience("a wait can't be read", prefix.retries(), None);
+        patience.pipeline = Some(task.pipeline.to_string());
         loop {
             match self.nats.last_on(&prefix.retries(), &subject).await {
                 Ok(there) => {

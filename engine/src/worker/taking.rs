@@ -90,6 +90,7 @@ impl Engine {
         mut take: impl FnMut(Delivered, OwnedSemaphorePermit),
     ) -> Option<Lost> {
         let Taking { room, reserved, pull: Some(pull), .. } = taking else { return Some(Lost::Closed) };
+        let pipeline = part.pipeline();
         let mut works = false;
         let mut set_works = || {
             if !std::mem::replace(&mut works, true) {
@@ -101,7 +102,7 @@ impl Engine {
         }
         loop {
             let asked = pull.asked();
-            if asked < BATCH / 2 && self.storing.gate.is_open() {
+            if asked < BATCH / 2 && self.storing.gate.is_open(pipeline) {
                 room.reserve(reserved, BATCH);
                 let have = reserved.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
                 let more = have.saturating_sub(asked);
@@ -116,12 +117,13 @@ impl Engine {
             }
             if pull.asked() == 0 {
                 let wait = async {
-                    self.storing.gate.opened().await;
+                    self.storing.gate.opened(pipeline).await;
                     room.wait().await
                 };
                 // Room of which nothing is left is none: with it this would turn without ever waiting.
-                let usable =
-                    |have: &OwnedSemaphorePermit| have.num_permits() > 0 && self.storing.gate.is_open();
+                let usable = |have: &OwnedSemaphorePermit| {
+                    have.num_permits() > 0 && self.storing.gate.is_open(pipeline)
+                };
                 *reserved = match reserved.take().filter(usable) {
                     Some(have) => Some(have),
                     None => self.unless_stopped(wait).await?,

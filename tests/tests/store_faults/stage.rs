@@ -33,7 +33,7 @@ pub struct Stage {
     lanes: Endpoint,
     /// Refuses for good, so that dead letters have to be stored.
     letters: Endpoint,
-    /// Of another pipeline: needs no store at all, but takes a moment for each event, one at a time.
+    /// Of another pipeline: needs no store at all, so it goes on; but takes a moment for each event, one at a time.
     other: Endpoint,
     orders: Vec<u64>,
     /// How many of the orders have a dead letter that was deleted.
@@ -122,9 +122,11 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // Each engine had asked for one event before it stopped.
-        let meanwhile = self.other.received() - before;
-        assert!(meanwhile <= 2, "{meanwhile} events were taken while intake is stopped");
+        // The pipeline that needs no store goes on: each engine has one of its events under way at a time.
+        if expected.nothing_settled.is_some() {
+            let meanwhile = self.other.received() - before;
+            assert!(meanwhile > 2, "only {meanwhile} events of the other pipeline were taken meanwhile");
+        }
         self.engines[1].kill().await;
     }
 
