@@ -45,6 +45,8 @@ pub const WAITING: &str = "hookmill_waiting";
 pub const DEAD_LETTERS: &str = "hookmill_dead_letters";
 /// Messages that are held because their dead letter can't be stored in any form, `{pipeline}`.
 pub const UNSTORABLE: &str = "hookmill_unstorable";
+/// How far the server's clock is ahead of this machine's, in seconds.
+pub const CLOCK_OFFSET: &str = "hookmill_clock_offset_seconds";
 /// Standing parts of the engine that failed (a panic) and were started again, `{loop}`.
 pub const LOOP_RESTARTS: &str = "hookmill_loop_restarts_total";
 /// 1 for the file of a pipeline that this engine has loaded, 0 for those that it had before, `{pipeline,revision}`.

@@ -6,6 +6,7 @@
 mod again;
 mod answered;
 mod attempt;
+mod clock;
 mod counters;
 mod cursor;
 mod drain;
@@ -186,6 +187,7 @@ pub struct Engine {
     unreadable_whole: Mutex<HashSet<Name>>,
     /// Whether it was said that dead letters age out soon.
     ages_out: AtomicBool,
+    clock_said: clock::ClockSaid,
     onlooker: Option<Onlooker>,
     /// Whether each pipeline's file, as this engine has it, is in force.
     forces: HashMap<Name, watch::Sender<Force>>,
@@ -302,6 +304,7 @@ impl Engine {
             draining_whole: Mutex::default(),
             unreadable_whole: Mutex::default(),
             ages_out: AtomicBool::new(kept.ages_out),
+            clock_said: clock::ClockSaid::default(),
             onlooker,
             forces,
             tracker: TaskTracker::new(),
