@@ -56,7 +56,7 @@ async fn with_a_certificate_the_address_speaks_tls_alone_and_a_new_one_is_taken_
     let new_ca = mill.folder.write("settings/new.pem", new.0.pem());
     let (old_ca, new_ca) = (old_ca.to_str().expect("UTF-8"), new_ca.to_str().expect("UTF-8"));
     let engine = mill.engine().arg("--config").arg(file).env("T", ADMIN).spawn();
-    let served = |line: &LogLine| line.field("address").is_some();
+    let served = |line: &LogLine| line.message() == "health, metrics and admin API are served";
     let line = engine.wait_for_line("its address", SOON, served).await;
     let address = line.field("address").and_then(|text| text.as_str()).expect("text").to_owned();
     let url = format!("https://{address}");
