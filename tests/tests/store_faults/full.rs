@@ -18,7 +18,7 @@ async fn a_server_whose_store_is_full_stops_intake_until_it_is_given_more() {
     server.restart_with_store(Some(used)).await;
     let jetstream = server.jetstream().await;
     let readyz = ["intake is stopped: ", "insufficient resources (10023)", "raise max_file_store"];
-    stage.suffer(&Expected { readyz: &readyz, nothing_settled: Some(&jetstream) }).await;
+    stage.suffer(&Expected { readyz: &readyz, nothing_settled: Some(&jetstream), others_go_on: true }).await;
     server.reload_with_store(ROOM_BYTES).await;
     stage.recover(&jetstream).await;
 }
@@ -36,7 +36,7 @@ async fn a_disk_that_takes_no_more_stops_intake_until_there_is_room_and_the_serv
     server.restart_with_files(Some(8 * 1024)).await;
     let readyz =
         ["intake is stopped: ", "did not say whether it stored", "its disk may be full", "start it again"];
-    stage.suffer(&Expected { readyz: &readyz, nothing_settled: None }).await;
+    stage.suffer(&Expected { readyz: &readyz, nothing_settled: None, others_go_on: false }).await;
     assert!(server.log().contains("file too large"), "{}", server.log());
     server.restart_with_files(None).await;
     let jetstream = server.jetstream().await;

@@ -33,7 +33,13 @@ async fn a_cluster_that_loses_its_quorum_stops_intake_until_it_has_one_again() {
     stage.fill(&jetstream).await;
     cluster.kill(1).await;
     cluster.kill(2).await;
-    stage.suffer(&Expected { readyz: &["too few servers of its cluster run"], nothing_settled: None }).await;
+    stage
+        .suffer(&Expected {
+            readyz: &["too few servers of its cluster run"],
+            nothing_settled: None,
+            others_go_on: false,
+        })
+        .await;
     cluster.launch(1).await;
     cluster.launch(2).await;
     stage.recover(&jetstream).await;

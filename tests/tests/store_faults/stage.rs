@@ -33,7 +33,7 @@ pub struct Stage {
     lanes: Endpoint,
     /// Refuses for good, so that dead letters have to be stored.
     letters: Endpoint,
-    /// Of another pipeline: needs no store at all, so it goes on; but takes a moment for each event, one at a time.
+    /// Of another pipeline: needs no store at all, but takes a moment for each event, one at a time.
     other: Endpoint,
     orders: Vec<u64>,
     /// How many of the orders have a dead letter that was deleted.
@@ -48,6 +48,8 @@ pub struct Expected<'e> {
     /// No event of `orders` can come to all its ends meanwhile, and JetStream can be asked: so nothing of it may be
     /// acknowledged.
     pub nothing_settled: Option<&'e Context>,
+    /// The source can still be taken from and acknowledged: so the pipeline that needs no store has to go on.
+    pub others_go_on: bool,
 }
 
 impl Stage {
@@ -96,7 +98,7 @@ impl Stage {
         self.others = events::publish_all(jetstream, others).await;
     }
 
-    /// The engines meet the fault: both say why they take nothing more, and do as they say. One of them is killed with all
+    /// The engines meet the fault: both say why they take nothing more of the orders, and do as they say. One of them is killed with all
     /// that it holds.
     pub async fn suffer(&self, expected: &Expected<'_>) {
         self.engines.iter().for_each(Engine::resume);
@@ -104,10 +106,7 @@ impl Stage {
             not_ready(engine, expected.readyz).await;
         }
         let before = self.other.received();
-        assert!(
-            before < OTHERS / 2,
-            "{before} of {OTHERS} came before the fault was noticed: too slow a test"
-        );
+        assert!(before < OTHERS - 10, "{before} of {OTHERS} came before the fault was seen: too slow a test");
         let until = Instant::now() + WATCHED;
         while Instant::now() < until {
             for engine in &self.engines {
@@ -122,10 +121,12 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // The pipeline that needs no store goes on: each engine has one of its events under way at a time.
-        if expected.nothing_settled.is_some() {
-            let meanwhile = self.other.received() - before;
-            assert!(meanwhile > 2, "only {meanwhile} events of the other pipeline were taken meanwhile");
+        let meanwhile = self.other.received() - before;
+        if expected.others_go_on {
+            assert!(
+                meanwhile >= 5,
+                "only {meanwhile} events of a pipeline that needs no store came meanwhile"
+            );
         }
         self.engines[1].kill().await;
     }
