@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -49,7 +49,7 @@ pub(super) enum Script {
     Resetting,
     /// One in fifty is never answered.
     Hanging,
-    /// One in five is answered with 429 and Retry-After.
+    /// 429 and Retry-After for what is more than it takes in a second.
     Busy,
     /// 200 for a while, then 410 to everything until its lane is disabled; then it is mended, and somebody resumes the lane.
     Gone,
@@ -110,7 +110,7 @@ impl Script {
             }
             Self::Resetting if rng.random_bool(0.1) => Reply::CloseMidResponse,
             Self::Hanging if rng.random_bool(0.02) => Reply::Hang,
-            Self::Busy if rng.random_bool(0.2) => {
+            Self::Busy if !switches.busy.has_room() => {
                 Reply::Headers(429, vec![("retry-after".to_owned(), "1".to_owned())])
             }
             Self::Gone if switches.gone.load(Ordering::Relaxed) => Reply::Status(410),
@@ -134,6 +134,32 @@ impl Script {
 pub(super) struct Switches {
     pub(super) gone: AtomicBool,
     pub(super) away: AtomicBool,
+    busy: Busy,
+}
+
+/// Requests that the busy endpoint takes in a second; the others are told to come again a second later. Four times what is
+/// published: it is met only by those that work off a backlog.
+const BUSY_MAX: u32 = 400;
+
+/// What the busy endpoint has taken in the second that began then.
+#[derive(Debug)]
+struct Busy(Mutex<(Instant, u32)>);
+
+impl Default for Busy {
+    fn default() -> Self {
+        Self(Mutex::new((Instant::now(), 0)))
+    }
+}
+
+impl Busy {
+    fn has_room(&self) -> bool {
+        let mut taken = self.0.lock().expect("nobody panics");
+        if taken.0.elapsed() >= Duration::from_secs(1) {
+            *taken = (Instant::now(), 0);
+        }
+        taken.1 += 1;
+        taken.1 <= BUSY_MAX
+    }
 }
 
 /// What one receiver has seen.
