@@ -47,9 +47,9 @@ impl Engine {
             let mut blind = HashSet::new();
             loop {
                 engine.count().await;
-                engine.compare_clocks().await;
                 engine.find_lanes().await;
                 blind = engine.see_what_is_due(&blind).await;
+                engine.compare_clocks().await;
                 tokio::time::sleep(FLOOR_EVERY).await;
             }
         });
