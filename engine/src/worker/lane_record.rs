@@ -64,6 +64,8 @@ impl Engine {
         let (pipeline, subscription) = (&lane.pipeline.name, &lane.subscription.name);
         tracing::warn!(%pipeline, %subscription, why, "lane disabled; `hookmill lane resume` starts it again");
         let record = LaneRecord { last_error: lane.last_error(), ..LaneRecord::new(LaneMode::Disabled, why) };
+        // At once: what comes meanwhile must not be sent.
+        lane.set_record(Some(&record), Timestamp::now(), Timestamp::steady());
         let holds = match self.change_record(lane, |there| disabled_record(&record, there)).await {
             Ok(holds) => holds.unwrap_or(record),
             Err(error) => {
