@@ -276,12 +276,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Line and column of a byte offset, both counted from 1, columns in characters.
-pub(super) fn place(text: &str, span: &Range<usize>) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(span.start.min(text.len()))];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
+/// Where the lines of a text begin, so that many places in a long one are told in no time.
+#[derive(Debug)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// Line and column of a byte offset of that text, both counted from 1, columns in characters.
+    pub(super) fn place(&self, text: &str, span: &Range<usize>) -> (usize, usize) {
+        let at = text.floor_char_boundary(span.start.min(text.len()));
+        let line = self.0.partition_point(|start| *start <= at);
+        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, text[start..at].chars().count() + 1)
+    }
 }
 
 /// The page `docs/errors.md`.
@@ -298,4 +308,21 @@ pub fn errors_page() -> String {
     page.truncate(page.trim_end().len());
     page.push('\n');
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_from_one_and_in_characters() {
+        let text = "ab\nä€x\n\nend";
+        let lines = Lines::of(text);
+        let place = |start: usize| lines.place(text, &(start..start));
+        assert_eq!((place(0), place(1), place(2)), ((1, 1), (1, 2), (1, 3)));
+        assert_eq!((place(3), place(5), place(8)), ((2, 1), (2, 2), (2, 3)));
+        assert_eq!(place(4), (2, 1), "within a character");
+        assert_eq!((place(9), place(10), place(11)), ((2, 4), (3, 1), (4, 1)));
+        assert_eq!(place(1_000), (4, 4), "beyond the end");
+    }
 }

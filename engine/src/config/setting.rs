@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Code, Problem, place};
+use super::report::{Code, Lines, Problem};
 
 /// A value as it stands in a file.
 pub(super) type Found<'i> = Spanned<DeValue<'i>>;
@@ -20,6 +20,7 @@ pub(super) struct File<'t> {
     /// Paths in the file start here.
     pub(super) folder: PathBuf,
     text: &'t str,
+    lines: Lines,
     empty: DeTable<'static>,
     problems: RefCell<Vec<Problem>>,
 }
@@ -27,14 +28,15 @@ pub(super) struct File<'t> {
 impl<'t> File<'t> {
     pub(super) fn new(label: &'t str, path: &Path, text: &'t str) -> Self {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Self { label, folder, text, empty: DeTable::new(), problems: RefCell::default() }
+        let (lines, empty) = (Lines::of(text), DeTable::new());
+        Self { label, folder, text, lines, empty, problems: RefCell::default() }
     }
 
     /// Reads the text as TOML; every break of its rules is reported.
     pub(super) fn parse(&self) -> Option<Spanned<DeTable<'t>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
-            let (line, column) = place(self.text, &error.span().unwrap_or_default());
+            let (line, column) = self.lines.place(self.text, &error.span().unwrap_or_default());
             let message = format!("not TOML: {}", error.message().trim());
             let problem = Problem::new(Code::Syntax, self.label, message).at(line, column);
             self.problems
@@ -45,7 +47,7 @@ impl<'t> File<'t> {
     }
 
     pub(super) fn report(&self, code: Code, at: &Range<usize>, key: &str, message: String, hint: String) {
-        let (line, column) = place(self.text, at);
+        let (line, column) = self.lines.place(self.text, at);
         let problem = Problem::new(code, self.label, message).at(line, column).key(key).hint(hint);
         self.problems.borrow_mut().push(problem);
     }
@@ -61,7 +63,7 @@ impl<'t> File<'t> {
 
     /// Line and column.
     pub(super) fn place(&self, at: &Range<usize>) -> (usize, usize) {
-        place(self.text, at)
+        self.lines.place(self.text, at)
     }
 
     /// The problems in the order of the file.
