@@ -91,6 +91,11 @@ fn describe() {
     describe_counter!(STEP_FAILURES, "steps that failed");
     describe_counter!(MODULE_SWAPS, "modules that took, or did not take, a running one's place");
     describe_gauge!(CONFIG_INFO, "1 for the loaded file of a pipeline, 0 for earlier ones");
+    describe_gauge!(
+        CLOCK_OFFSET,
+        metrics::Unit::Seconds,
+        "how far the server's clock is ahead of this machine's"
+    );
     describe_counter!(
         LOOP_RESTARTS,
         "standing parts of the engine that failed (a panic) and were started again"
