@@ -71,6 +71,7 @@ impl Gate {
         inner.next += 1;
         let id = inner.next;
         inner.stuck.insert(id, trouble);
+        drop(inner);
         self.changed.send_replace(());
         Stuck { gate: self, id }
     }
@@ -115,13 +116,21 @@ impl Gate {
 
     /// Waits until the intake of a pipeline may go on.
     pub async fn opened(&self, pipeline: &str) {
-        // The sender lives as long as `self`, so this can't fail.
-        let _ = self.changed.subscribe().wait_for(|()| self.is_open(pipeline)).await;
+        self.until(|| self.is_open(pipeline)).await;
     }
 
     /// Waits until something is stuck.
     pub async fn closed(&self) {
-        let _ = self.changed.subscribe().wait_for(|()| !self.inner().stuck.is_empty()).await;
+        self.until(|| !self.inner().stuck.is_empty()).await;
+    }
+
+    /// Looks again at each change. Never with the channel's lock held: who tells of a change may have ours.
+    async fn until(&self, there: impl Fn() -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !there() {
+            // The sender lives as long as `self`, so this can't fail.
+            let _ = changed.changed().await;
+        }
     }
 }
 
