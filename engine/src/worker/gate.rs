@@ -205,4 +205,25 @@ mod tests {
         drop(all);
         assert!(gate.is_open("r"));
     }
+
+    /// Those that wait look at the gate at each change, while others close and open it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_waits_and_who_changes_never_stand_still_together() {
+        let gate = std::sync::Arc::new(Gate::default());
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let gate = gate.clone();
+            tasks.spawn(async move {
+                for _ in 0..2_000 {
+                    if number % 2 == 0 {
+                        drop(gate.stick(trouble(Some("p"), "x")));
+                    } else {
+                        gate.opened("p").await;
+                    }
+                }
+            });
+        }
+        let all = async { while tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("nobody waits for ever");
+    }
 }
